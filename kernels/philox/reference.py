@@ -72,7 +72,10 @@ WITHIN_2 = 0.9544997361036416  # 1 - 2 Phi(-2): how much lies between mean - 2 s
 
 
 def philox(state, blocks):
-    """uint32 (blocks, 4): block b is the cipher of counter + b. `state` is uint32 (6,): two key words, four of counter."""
+    """uint32 (blocks, 4): block b is the cipher of counter + b.
+
+    `state` is uint32 (6,): two words of key, then four of a 128-bit counter, the lowest first.
+    """
     words = [int(word) for word in state]
     key, counter = words[:2], []
     carry = np.arange(blocks, dtype=np.uint64)  # counter + b, a word at a time, the lowest first
@@ -133,7 +136,7 @@ def log(x):
     m, e = np.frexp(x)  # 1/2 <= m < 1, exact
     small = m < SQRT_HALF
     m, e = np.where(small, 2.0 * m, m), np.where(small, e - 1, e)
-    s = (m - 1.0) / (m + 1.0)  # |s| < 0.172: the first term left out of the series is below 3e-19 of its sum
+    s = (m - 1.0) / (m + 1.0)  # |s| < 0.172: the first term left out of the series is below 1e-18 of its sum
     return e * LOG_2 + 2.0 * s * horner(ATANH_SERIES, s * s)  # (e * LOG_2) + ((2 * s) * series)
 
 

@@ -1,0 +1,1 @@
+"""The room of leaky_relu."""
