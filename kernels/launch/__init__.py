@@ -1,0 +1,18 @@
+"""How a `.cu` is compiled and launched: on the GPU (`gpu`), or by the host's C++ compiler on its arrays (`host`).
+
+    from kernels.launch import Source, empty
+
+    SOURCE = Source(__package__, "leaky_relu.cu")
+
+    def leaky_relu(x, slope):
+        y = empty(x, x.shape)
+        SOURCE.launch("leaky_relu", ((x.size + 255) // 256,), (256,), x, y, x.size, slope)
+        return y
+
+A raw kernel checks nothing: a Python int would arrive as 64 bits, a float as a double, and a view's strides would be
+ignored. So `launch` reads the kernel's signature out of the `.cu`, casts every number and checks every array.
+"""
+
+from kernels.launch.source import Source, empty, recording
+
+__all__ = ["Source", "empty", "recording"]

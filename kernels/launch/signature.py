@@ -1,0 +1,94 @@
+"""The text of a `.cu`: its includes joined, and the signatures of its kernels read out of it."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+
+DTYPES = {
+    "float": np.dtype(np.float32),
+    "double": np.dtype(np.float64),
+    "int": np.dtype(np.int32),
+    "unsigned": np.dtype(np.uint32),
+    "unsigned int": np.dtype(np.uint32),
+    "long long": np.dtype(np.int64),
+    "unsigned long long": np.dtype(np.uint64),
+    "unsigned char": np.dtype(np.uint8),
+}
+
+
+class Parameter(NamedTuple):
+    """One parameter of a kernel, such as `const float* __restrict__ x`."""
+
+    name: str
+    ctype: str  # "float"
+    pointer: bool
+    const: bool
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The NumPy type of the number, or of the array's elements."""
+        return DTYPES[self.ctype]
+
+
+def join(package: str, file: str, text: str) -> str:
+    """The text with every `#include "..."` of a file of its own package replaced by that file, once each.
+
+    `#line` keeps the compilers' messages in the files' own line numbers.
+    """
+    seen = set()
+
+    def joined(file: str, text: str) -> str:
+        path = f"{package.replace('.', '/')}/{file}"
+        lines = [f'#line 1 "{path}"']
+        for number, line in enumerate(text.splitlines(), 1):
+            include = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
+            if not include:
+                lines.append(line)
+            elif include[1] not in seen:
+                seen.add(include[1])
+                included = resources.files(package).joinpath(include[1]).read_text("utf-8")
+                lines += [joined(include[1], included), f'#line {number + 1} "{path}"']
+            else:
+                lines.append("")
+        return "\n".join(lines) + "\n"
+
+    return joined(file, text)
+
+
+_GLOBAL = re.compile(
+    r'extern\s*"C"\s*__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^()]*)\)'
+)
+_PARAMETER = re.compile(r"(?:(?P<const>const) )?(?P<ctype>[\w ]+?)(?P<pointer> ?\* ?(?:__restrict__ )?| )(?P<name>\w+)")
+
+
+def signatures(text: str, where: str) -> dict[str, tuple[Parameter, ...]]:
+    """The parameters of every kernel of a `.cu` by its name.
+
+    Raises
+    ------
+    ValueError: a `__global__` function that is not `extern "C" __global__ void [__launch_bounds__(..)] name(..)`, or a
+        parameter that is neither a number nor a pointer to numbers of a type that NumPy has too.
+    """
+    text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
+    found = {}
+    for name, inside in _GLOBAL.findall(text):
+        parameters = []
+        for written in filter(None, (" ".join(part.split()) for part in inside.split(","))):
+            match = _PARAMETER.fullmatch(written)
+            if not match or match["ctype"] not in DTYPES:
+                raise ValueError(
+                    f"{where}: {name}: parameter `{written}` is not one of {', '.join(DTYPES)} or a pointer to one"
+                )
+            parameters.append(Parameter(match["name"], match["ctype"], "*" in match["pointer"], bool(match["const"])))
+        found[name] = tuple(parameters)
+    written = len(re.findall(r"\b__global__\b", text))
+    if written != len(found):
+        raise ValueError(
+            f"{where}: {written} __global__ functions, but {len(found)} with a name of their own that read "
+            'extern "C" __global__ void [__launch_bounds__(..)] name(..)'
+        )
+    return found

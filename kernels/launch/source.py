@@ -1,0 +1,145 @@
+"""`Source`: one `.cu` file and its kernels, launched wherever their arrays live."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.launch import host
+from kernels.launch.signature import Parameter, join, signatures
+
+
+class Home(NamedTuple):
+    """Where arrays of one type live, and how a kernel is run there."""
+
+    empty: Callable  # (shape, dtype) -> an uninitialised array
+    run: Callable  # (source, kernel, grid, block, arguments, defines) -> None
+
+
+HOMES = {np.ndarray: Home(np.empty, host.run)}  # array type -> its home; kernels.launch.gpu enters CuPy's
+
+_recorded: set | None = None
+
+
+def home(array) -> Home:
+    """The home of an array; a TypeError where kernels cannot reach it."""
+    if type(array) not in HOMES:
+        raise TypeError(f"no kernel reaches a {type(array).__name__}: arrays are {_names(HOMES)}")
+    return HOMES[type(array)]
+
+
+def empty(like, shape: tuple[int, ...], dtype=np.float32):
+    """An uninitialised array where `like` lives."""
+    return home(like).empty(shape, dtype)
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[set]:
+    """Launches are checked and noted in the set it gives, as (source, kernel, frozenset of defines), and not run."""
+    global _recorded
+    outer, _recorded = _recorded, set()
+    try:
+        yield _recorded
+    finally:
+        _recorded = outer
+
+
+class Source:
+    """One `.cu` file of a package.
+
+    Attributes
+    ----------
+    name: its path for messages, "kernels/conv2d/conv2d.cu".
+    text: its text with the `#include`s of its own room joined in.
+    kernels: the parameters of each of its kernels, by name.
+    contract: whether the GPU's compiler may fuse a * b + c into one rounding. The host's never does.
+    """
+
+    def __init__(self, package: str, file: str, *, contract: bool = True, text: str | None = None):
+        """`text` stands in for the file's own."""
+        self.name = f"{package.replace('.', '/')}/{file}"
+        if text is None:
+            text = resources.files(package).joinpath(file).read_text("utf-8")
+        self.text = join(package, file, text)
+        self.kernels = signatures(self.text, self.name)
+        self.contract = contract
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+    def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments, **defines: int) -> None:
+        """Run a kernel on its arguments, compiled with `-D` for each keyword.
+
+        grid: blocks, one to three numbers; block: threads of a block, one to three numbers.
+
+        Raises
+        ------
+        TypeError, ValueError: an argument that is not what the kernel's parameter says, or an impossible grid.
+        """
+        if kernel not in self.kernels:
+            raise ValueError(f"{self.name} has no kernel {kernel!r}: it has {_names(self.kernels)}")
+        where = f"{self.name}: {kernel}"
+        parameters = self.kernels[kernel]
+        if len(arguments) != len(parameters):
+            raise TypeError(
+                f"{where}: {len(arguments)} arguments for {len(parameters)} parameters "
+                f"({', '.join(parameter.name for parameter in parameters)})"
+            )
+        grid = _extent(where, "grid", grid, (2**31 - 1, 65535, 65535))
+        block = _extent(where, "block", block, (1024, 1024, 64))
+        if block[0] * block[1] * block[2] > 1024:
+            raise ValueError(f"{where}: a block of {block} has more than 1024 threads")
+        arrays = {type(a) for a, parameter in zip(arguments, parameters, strict=True) if parameter.pointer}
+        if len(arrays) != 1:
+            raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(arrays)}")
+        arguments = [
+            _array(where, p, a) if p.pointer else _number(where, p, a)
+            for p, a in zip(parameters, arguments, strict=True)
+        ]
+        variant = frozenset((name, operator.index(value)) for name, value in defines.items())
+        if _recorded is not None:
+            _recorded.add((self, kernel, variant))
+        else:
+            HOMES[arrays.pop()].run(self, kernel, grid, block, arguments, variant)
+
+
+def _names(things) -> str:
+    return ", ".join(sorted(thing if isinstance(thing, str) else thing.__name__ for thing in things))
+
+
+def _extent(where: str, what: str, extent: tuple[int, ...], limits: tuple[int, int, int]) -> tuple[int, int, int]:
+    """A grid or a block as three numbers, each at least 1 and at most its limit."""
+    given = tuple(operator.index(length) for length in extent)
+    full = given + (1,) * (3 - len(given))
+    if len(full) != 3 or not all(1 <= length <= limit for length, limit in zip(full, limits, strict=True)):
+        raise ValueError(f"{where}: {what} is {given}, and wants one to three numbers from 1 to {limits}")
+    return full
+
+
+def _array(where: str, parameter: Parameter, array):
+    """The array, if the kernel reads it right."""
+    home(array)
+    if array.dtype != parameter.dtype:
+        raise TypeError(f"{where}: {parameter.name} is {array.dtype} and must be {parameter.dtype}")
+    if not array.flags.c_contiguous:
+        raise ValueError(
+            f"{where}: {parameter.name} is not C-contiguous (shape {array.shape}, strides {array.strides})"
+        )
+    return array
+
+
+def _number(where: str, parameter: Parameter, value):
+    """The number as a NumPy scalar of the parameter's type: exact if it is an integer, rounded if it is a float."""
+    if not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{where}: {parameter.name} is {type(value).__name__} and must be a number ({parameter.ctype})")
+    if parameter.dtype.kind == "f":
+        return parameter.dtype.type(value)
+    bounds = np.iinfo(parameter.dtype)
+    if value != int(value) or not bounds.min <= value <= bounds.max:
+        raise ValueError(f"{where}: {parameter.name} is {value} and must be an integer ({parameter.ctype})")
+    return parameter.dtype.type(value)
