@@ -1,0 +1,250 @@
+"""The tape itself: what it records, walks, frees and refuses."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+import minigan
+from minigan import ops
+from minigan.autograd import Op
+
+
+def leaf(array, device="reference"):
+    return minigan.tensor(np.asarray(array, np.float32), requires_grad=True, device=device)
+
+
+def test_backward_adds_to_the_gradient_of_every_leaf():
+    """A tensor that is used twice gets the sum of what comes back, and a second backward adds to the first."""
+    x = leaf([1.0, 2.0])
+    ops.sum(x * x + x).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [3, 5])  # 2x + 1
+    ops.sum(x).backward()
+    np.testing.assert_array_equal(x.grad.numpy(), [4, 6])
+
+
+def test_grad_touches_no_tensor():
+    """grad returns gradients; .grad belongs to backward alone."""
+    x = leaf([1.0, 2.0])
+    np.testing.assert_array_equal(minigan.grad(ops.sum(x * x), x).numpy(), [2, 4])
+    assert x.grad is None
+
+
+def test_grad_of_an_intermediate_result():
+    """inputs may be results; the gradient at one includes all that flows through it, and goes on to leaves above it."""
+    x = leaf(3.0)
+    y = x * x
+    z = y * y + x
+    gx, gy = minigan.grad(z, [x, y])
+    assert gy.item() == 18  # 2y
+    assert gx.item() == 109  # 2y 2x + 1
+
+
+def test_what_does_not_matter_has_no_gradient():
+    """None, not zero, for an input that the outputs do not depend on."""
+    x, other = leaf(2.0), leaf(5.0)
+    assert minigan.grad(x * 2, [x, other])[1] is None
+
+
+def test_gradients_of_gradients():
+    """d²(x⁴)/dx² = 12 x², d³ = 24 x: create_graph puts the walk on the tape, again and again."""
+    x = leaf(2.0)
+    g = x * x * x * x
+    for wanted in (32, 48, 48, 24):
+        g = minigan.grad(g, x, create_graph=True)
+        assert g.item() == wanted
+
+
+class Spy(Op):
+    """The identity, counting how often it is walked through."""
+
+    walks = 0
+
+    def forward(self, device, x):
+        return x.copy()
+
+    def backward(self, g):
+        Spy.walks += 1
+        return (g,)
+
+
+def test_only_what_lies_between_is_walked():
+    """Pruning: ops that lead to no wanted input are not asked for gradients."""
+    x, other = leaf(2.0), leaf(3.0)
+    Spy.walks = 0
+    minigan.grad(x * Spy()(other), x)
+    assert Spy.walks == 0
+    minigan.grad(x * Spy()(other), other)
+    assert Spy.walks == 1
+
+
+def test_needs_says_which_gradients_are_wanted():
+    """An op may skip the gradient of an input that nobody asked for; conv2d's filters here, frozen."""
+    x = leaf(np.ones((1, 4, 4, 2)))
+    w = minigan.tensor(np.ones((3, 2, 2, 2), np.float32), device="reference")
+    y = ops.conv2d(x, w, 2, 0)
+    y.op.needs = (True, False)
+    gx, gw = y.op.backward(y)
+    assert gx.shape == x.shape
+    assert gw is None
+
+
+def test_depth_has_no_limit():
+    """The walk is a loop, not a recursion: ten thousand ops deep is nothing special."""
+    x = leaf(1.0)
+    y = x
+    for _ in range(10_000):
+        y = y + 1
+    assert minigan.grad(y, x).item() == 1
+
+
+def test_no_grad_remembers_nothing():
+    """Inside no_grad results have no history, and the switch is put back even when an exception leaves the block."""
+    x = leaf(1.0)
+    with pytest.raises(ZeroDivisionError), minigan.no_grad():
+        assert not (x * x).requires_grad
+        raise ZeroDivisionError
+    assert (x * x).requires_grad
+
+
+def test_saved_arrays_are_freed_as_the_walk_goes():
+    """When the walk reaches an op, what the ops after it had saved is gone, although the loss is still alive."""
+    freed = []
+
+    class Probe(Spy):
+        def backward(self, g):
+            freed.append(saved() is None)
+            return (g,)
+
+    x = leaf(np.ones(4))
+    hidden = Probe()(x) * 2
+    saved = weakref.ref(hidden)
+    loss = ops.sum(ops.tanh(hidden))
+    del hidden
+    assert saved() is not None  # tanh keeps its input for the backward pass
+    loss.backward()
+    assert freed == [True]
+
+
+def test_a_freed_graph_is_refused():
+    """Going through a freed graph again raises one clear error instead of returning a wrong gradient."""
+    x = leaf(1.0)
+    trunk = x * x
+    one, other = ops.sum(trunk), ops.sum(trunk * 2)
+    one.backward()
+    with pytest.raises(RuntimeError, match=r"multiply: an earlier backward pass has freed .* create_graph=True"):
+        other.backward()
+
+
+def test_create_graph_keeps_the_graph():
+    """With create_graph=True the same graph can be walked any number of times."""
+    x = leaf(3.0)
+    y = x * x
+    assert [minigan.grad(y, x, create_graph=True).item() for _ in range(3)] == [6, 6, 6]
+
+
+def test_a_deeper_gradient_does_not_disturb_the_walk_around_it():
+    """batch_norm_grad's own gradient runs a grad inside a backward; the outer walk still reaches every leaf."""
+    rng = np.random.default_rng(0)
+    x, scale, shift, w = (
+        minigan.tensor(rng.standard_normal(shape), True, "reference") for shape in ((6, 3), (3,), (3,), (6, 3))
+    )
+    above = ops.tanh(x * w)
+    y = ops.batch_norm(above, scale, shift)
+    (g,) = minigan.grad(ops.sum(y * y * y), [above], create_graph=True)
+    gradients = minigan.grad(ops.sum(g * g), [x, w, scale, shift])
+    assert all(gradient is not None and np.any(gradient.numpy()) for gradient in gradients)
+
+
+def test_thousand_steps_hold_memory_flat():
+    """No step leaves anything behind: the number of live tensors and ops is the same after 10 and after 1000 steps."""
+    w = leaf(np.full((3, 3), 0.1))
+    x = minigan.tensor(np.ones((2, 3), np.float32), device="reference")
+
+    def train(steps):
+        for _ in range(steps):
+            h = ops.tanh(ops.linear(x, w))
+            (g,) = minigan.grad(ops.sum(h * h), [w], create_graph=True)
+            minigan.grad(ops.mean(g * g), [w])
+        return sum(isinstance(o, (minigan.Tensor, Op)) for o in gc.get_objects())
+
+    gc.disable()  # freed by reference counts alone: nothing may wait for the cycle collector
+    try:
+        assert train(10) == train(990)
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: minigan.tensor(np.ones(3)), TypeError, "float64.*float32.*astype"),
+        (lambda: minigan.tensor(np.ones((1,) * 5, np.float32)), ValueError, "5 axes.*at most four"),
+        (lambda: minigan.tensor([1.0], device="tpu"), RuntimeError, "no device 'tpu': choose one of cuda, cpu"),
+        (lambda: leaf([1.0]) + leaf([1.0], "cpu"), TypeError, "add: b is on device cpu; it must be on reference"),
+        (
+            lambda: leaf([1.0]) * minigan.tensor(np.ones(1), device="reference"),
+            TypeError,
+            "multiply: b is float64; it must be float32",
+        ),
+        (lambda: leaf([1.0]) + np.ones(1, np.float32), TypeError, "add: b is a ndarray; it must be a Tensor"),
+        (lambda: np.ones(1, np.float32) * leaf([1.0]), TypeError, "multiply: b is a ndarray"),
+        (lambda: leaf([1.0, 2.0]) + leaf([1.0, 2.0, 3.0]), ValueError, r"add: shapes \(2,\) and \(3,\)"),
+        (lambda: leaf([1.0]) ** leaf([1.0]), TypeError, "power: the exponent is a Tensor"),
+        (lambda: (leaf([1.0, 2.0]) * 2).backward(), ValueError, r"output has shape \(2,\); reduce it"),
+        (lambda: minigan.tensor([1.0]).backward(), ValueError, "no leaf of this tensor's history"),
+        (lambda: ops.reshape(leaf([1.0, 2.0]), (3,)), ValueError, r"reshape: x has shape \(2,\)"),
+        (lambda: ops.sum(leaf([1.0]), 1), ValueError, r"sum: x has shape \(1,\); axes 1"),
+        (lambda: ops.broadcast_to(leaf([1.0, 2.0]), (3,)), ValueError, r"broadcast_to: x has shape \(2,\)"),
+        (lambda: ops.leaky_relu(leaf([1.0]), 2), ValueError, "leaky_relu: slope is 2"),
+        (lambda: ops.linear(leaf(np.ones((2, 3))), leaf(np.ones((4, 2)))), ValueError, r"linear: shapes x \(2, 3\)"),
+        (lambda: ops.conv2d(leaf(np.ones((2, 3))), leaf(np.ones((4, 2)))), ValueError, r"conv2d: x .* four axes"),
+        (
+            lambda: ops.conv2d(leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((1, 2, 2, 3)))),
+            ValueError,
+            "conv2d: x has 2 channels.* w has 3",
+        ),
+        (
+            lambda: ops.conv2d(leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((1, 6, 6, 2)))),
+            ValueError,
+            "conv2d: w of shape .* is larger than x",
+        ),
+        (lambda: ops.conv2d(leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((1, 2, 2, 2))), 0), ValueError, "stride is 0"),
+        (
+            lambda: ops.conv2d_transpose(leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((2, 3, 3, 1))), 2, 1, (9, 8)),
+            ValueError,
+            r"conv2d_transpose: size \(9, 8\) does not fit.*gives \(5, 4\), but y is \(4, 4\)",
+        ),
+        (
+            lambda: ops.conv2d_weight_grad(leaf(np.ones((1, 8, 8, 2))), leaf(np.ones((2, 4, 4, 1))), 2, 1, (4, 4)),
+            ValueError,
+            "conv2d_weight_grad: x has 1 pictures",
+        ),
+        (
+            lambda: ops.batch_norm(leaf(np.ones((4, 3))), leaf(np.ones(2)), leaf(np.ones(3))),
+            ValueError,
+            r"batch_norm: scale has shape \(2,\)",
+        ),
+        (
+            lambda: ops.bce_with_logits(leaf([1.0]), leaf([1.0, 0.0])),
+            ValueError,
+            r"bce_with_logits: logits have shape \(1,\)",
+        ),
+    ],
+)
+def test_wrong_input_gets_one_clear_error(call, error, message):
+    """It names the op, what it got and what it wants."""
+    with pytest.raises(error, match=message) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_an_array_that_is_not_contiguous_is_copied():
+    """A transposed or strided view becomes a contiguous array with the same values, never misread."""
+    array = np.arange(12, dtype=np.float32).reshape(3, 4)
+    for view in (array.T, array[:, ::2], array[::-1]):
+        t = minigan.tensor(view)
+        assert t.data.flags.c_contiguous
+        np.testing.assert_array_equal(t.numpy(), view)
+    assert minigan.tensor(np.float32(3)).shape == ()
