@@ -42,7 +42,7 @@ class Device:
         name: str,
         module: str,
         dtypes: tuple[type, ...],
-        array: Callable = np.ascontiguousarray,
+        array: Callable = functools.partial(np.asarray, order="C"),
         numpy: Callable = np.asarray,
     ):
         self.name = name
