@@ -1,0 +1,223 @@
+// conv2d.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k]      (minigan/ops/conv2d.py)
+//            with i = p STRIDE + r - padding and j = q STRIDE + s - padding; outside its picture x is 0
+//
+// Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
+//         R, S and STRIDE are compile-time constants. Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
+//
+// Each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column], whose matrices are never
+// built: the elements of a tile of each are gathered from x, w or y when the tile is filled ("implicit GEMM").
+//
+//                        row              column       d, the summed index         a   b   out
+//     conv2d             (n, p, q)        k            (r, s, c)                   x   w   y
+//     conv2d_transpose   (n, i, j)        c            (r, s, k)                   y   w   x
+//     conv2d_weight_grad k                (r, s, c)    (n, p, q)                   y   x   w
+//
+// Block   THREADS x THREADS = 256 threads make one TILE x TILE tile of out, DEPTH summed indices at a time. Thread (tx, ty)
+//         owns the rows MICRO ty + u and the columns tx + THREADS v, u, v < MICRO: its 16 sums stay in registers, each value
+//         read from shared memory serves four of them, and 16 threads store 16 neighbouring floats.
+// Shared  a, b (DEPTH, PITCH): 2 * 16 * 68 * 4 = 8704 bytes. In multiply_tiles a warp reads two addresses of a (broadcast,
+//         four floats at once: PITCH is a multiple of 4) and 16 neighbouring floats of b: no conflict. Writing a tile across
+//         its lines has none; along its depth, lanes are PITCH apart, 68 = 4 mod 32, and two of them share a bank.
+// Sums    every output is summed by one thread, by ascending d: the order depends on nothing but the shapes.
+
+constexpr int THREADS = 16;                // the block is THREADS x THREADS
+constexpr int MICRO = 4;                   // a thread makes MICRO x MICRO outputs
+constexpr int TILE = THREADS * MICRO;      // 64: lines (rows of a, columns of b) in a tile
+constexpr int DEPTH = 16;                  // summed indices in a tile
+constexpr int PITCH = TILE + 4;            // floats from one d to the next in shared memory
+constexpr int BLOCK = THREADS * THREADS;   // 256
+constexpr int FILL = TILE * DEPTH / BLOCK; // 4: elements of a tile that each thread brings
+
+struct Pixel {
+    int n, i, j;  // picture, row, column
+};
+
+// The pixel at position `index` of a stack of pictures of height x width pixels.
+__device__ Pixel pixel_at(int index, int height, int width) {
+    return {index / (height * width), index / width % height, index % width};
+}
+
+// Where pixel (n, i, j) of a tensor (n, height, width, channels) begins. In 64 bits: a tensor may have 2^31 elements.
+__device__ long long offset(int n, int i, int j, int height, int width, int channels) {
+    return (long long)((n * height + i) * width + j) * channels;
+}
+
+// sum[u][v] += a[d][row u] * b[d][column v] for the thread's rows and columns and all d of the tiles.
+__device__ void multiply_tiles(const float (*a)[PITCH],     // (DEPTH, PITCH) shared
+                               const float (*b)[PITCH],     // (DEPTH, PITCH) shared
+                               float (&sum)[MICRO][MICRO])  // (rows, columns) registers
+{
+#pragma unroll
+    for (int d = 0; d < DEPTH; ++d) {
+        float row[MICRO], column[MICRO];
+#pragma unroll
+        for (int u = 0; u < MICRO; ++u) {
+            row[u] = a[d][MICRO * threadIdx.y + u];
+            column[u] = b[d][threadIdx.x + THREADS * u];
+        }
+#pragma unroll
+        for (int u = 0; u < MICRO; ++u) {
+#pragma unroll
+            for (int v = 0; v < MICRO; ++v) sum[u][v] += row[u] * column[v];
+        }
+    }
+}
+
+// ---- conv2d: y = dT/dy -----------------------------------------------------------------------------------------------
+// Launch  grid (tiles of N P Q, tiles of K), block (THREADS, THREADS)
+// Loads   16 neighbouring threads take 16 neighbouring d = (r, s, c) of one window of x and of one filter of w.
+extern "C" __global__ void __launch_bounds__(256) conv2d(
+    const float* __restrict__ x,  // (N,H,W,C)
+    const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
+    float* __restrict__ y,        // (N,P,Q,K), that is (rows, K)
+    int N, int H, int W, int C, int P, int Q, int K, int padding) {
+    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    const int rows = N * P * Q, depth = R * S * C;
+    const int thread = threadIdx.y * THREADS + threadIdx.x;
+    const int lane = thread % DEPTH, line = thread / DEPTH;  // fills d = lane of the lines line + THREADS u
+    const int row0 = blockIdx.x * TILE, column0 = blockIdx.y * TILE;
+
+    Pixel corner[FILL];  // of x: where the windows of this thread's lines begin
+#pragma unroll
+    for (int u = 0; u < FILL; ++u) {
+        const Pixel out = pixel_at(row0 + line + THREADS * u, P, Q);
+        corner[u] = {out.n, out.i * STRIDE - padding, out.j * STRIDE - padding};
+    }
+
+    float sum[MICRO][MICRO] = {};
+    for (int d0 = 0; d0 < depth; d0 += DEPTH) {
+        const int d = d0 + lane, r = d / C / S, s = d / C % S, c = d % C;
+#pragma unroll
+        for (int u = 0; u < FILL; ++u) {
+            const int i = corner[u].i + r, j = corner[u].j + s, k = column0 + line + THREADS * u;
+            const bool inside = d < depth && corner[u].n < N && 0 <= i && i < H && 0 <= j && j < W;
+            a[lane][line + THREADS * u] = inside ? x[offset(corner[u].n, i, j, H, W, C) + c] : 0.0f;
+            b[lane][line + THREADS * u] = d < depth && k < K ? w[(long long)k * depth + d] : 0.0f;
+        }
+        __syncthreads();  // the tiles are full
+        multiply_tiles(a, b, sum);
+        __syncthreads();  // and may be overwritten
+    }
+
+#pragma unroll
+    for (int u = 0; u < MICRO; ++u) {
+        const int row = row0 + MICRO * threadIdx.y + u;
+#pragma unroll
+        for (int v = 0; v < MICRO; ++v) {
+            const int k = column0 + threadIdx.x + THREADS * v;
+            if (row < rows && k < K) y[(long long)row * K + k] = sum[u][v];
+        }
+    }
+}
+
+// ---- conv2d_transpose: x = dT/dx -------------------------------------------------------------------------------------
+// Only the r with (i + padding - r) a multiple of STRIDE reach row i of x: r = r0, r0 + STRIDE, ... where r0 is the remainder
+// of i + padding. Rows of one r0 (and columns of one s0) form a phase; within it every tap counts, none is multiplied by a
+// zero that STRIDE put between the rows of y, and p = p0 - tap for the tap-th of these r.
+// Launch  grid (tiles of the largest phase's pixels, tiles of C, STRIDE^2 phases), block (THREADS, THREADS)
+// Loads   of y along its k, of w along its c.
+// A phase without taps (R < STRIDE) and pixels that no window reaches get the empty sum: 0.
+extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
+    const float* __restrict__ y,  // (N,P,Q,K)
+    const float* __restrict__ w,  // (K,R,S,C)
+    float* __restrict__ x,        // (N,H,W,C)
+    int N, int H, int W, int C, int P, int Q, int K, int padding) {
+    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    const int r0 = blockIdx.z / STRIDE, s0 = blockIdx.z % STRIDE;  // the phase
+    const int i0 = ((r0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first row of x
+    const int j0 = ((s0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first column of x
+    const int height = (H - i0 + STRIDE - 1) / STRIDE;             // its rows i0, i0 + STRIDE, ... < H
+    const int width = (W - j0 + STRIDE - 1) / STRIDE;              // its columns j0, j0 + STRIDE, ... < W
+    const int taps_r = (R - r0 + STRIDE - 1) / STRIDE;             // r0, r0 + STRIDE, ... < R
+    const int taps_s = (S - s0 + STRIDE - 1) / STRIDE;             // s0, s0 + STRIDE, ... < S
+    const int rows = N * height * width, depth = taps_r * taps_s * K;
+    const int row0 = blockIdx.x * TILE, column0 = blockIdx.y * TILE;
+    if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
+
+    const int thread = threadIdx.y * THREADS + threadIdx.x;
+    const int lane = thread % DEPTH, line = thread / DEPTH;     // fills a at d = lane, lines line + THREADS u
+    const int column = column0 + thread % TILE;                 // fills b at this line,
+    const int lane_b = thread / TILE;                           //         d = lane_b + FILL u
+
+    Pixel start[FILL];  // of y: what tap (0, 0) of this thread's lines meets
+#pragma unroll
+    for (int u = 0; u < FILL; ++u) {
+        const Pixel out = pixel_at(row0 + line + THREADS * u, height, width);
+        start[u] = {out.n, (i0 + out.i * STRIDE + padding) / STRIDE, (j0 + out.j * STRIDE + padding) / STRIDE};
+    }
+
+    float sum[MICRO][MICRO] = {};
+    for (int d0 = 0; d0 < depth; d0 += DEPTH) {
+        const int d = d0 + lane, tap_r = d / K / taps_s, tap_s = d / K % taps_s, k = d % K;
+#pragma unroll
+        for (int u = 0; u < FILL; ++u) {
+            const int p = start[u].i - tap_r, q = start[u].j - tap_s;
+            const bool inside = d < depth && start[u].n < N && 0 <= p && p < P && 0 <= q && q < Q;
+            a[lane][line + THREADS * u] = inside ? y[offset(start[u].n, p, q, P, Q, K) + k] : 0.0f;
+        }
+#pragma unroll
+        for (int u = 0; u < FILL; ++u) {
+            const int d = d0 + lane_b + FILL * u, k = d % K;
+            const int r = r0 + d / K / taps_s * STRIDE, s = s0 + d / K % taps_s * STRIDE;
+            b[lane_b + FILL * u][thread % TILE] = d < depth && column < C ? w[offset(k, r, s, R, S, C) + column] : 0.0f;
+        }
+        __syncthreads();  // the tiles are full
+        multiply_tiles(a, b, sum);
+        __syncthreads();  // and may be overwritten
+    }
+
+#pragma unroll
+    for (int u = 0; u < MICRO; ++u) {
+        const int row = row0 + MICRO * threadIdx.y + u;
+        const Pixel out = pixel_at(row, height, width);
+        const long long pixel = offset(out.n, i0 + out.i * STRIDE, j0 + out.j * STRIDE, H, W, C);
+#pragma unroll
+        for (int v = 0; v < MICRO; ++v) {
+            const int c = column0 + threadIdx.x + THREADS * v;
+            if (row < rows && c < C) x[pixel + c] = sum[u][v];
+        }
+    }
+}
+
+// ---- conv2d_weight_grad: w = dT/dw -----------------------------------------------------------------------------------
+// Launch  grid (tiles of R S C, tiles of K), block (THREADS, THREADS). One block takes the whole long sum over (n, p, q).
+// Loads   64 neighbouring threads take 64 neighbouring k of one pixel of y, and (r, s, c) of the window of x it came from.
+extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
+    const float* __restrict__ x,  // (N,H,W,C)
+    const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
+    float* __restrict__ w,        // (K,R,S,C), that is (K, columns)
+    int N, int H, int W, int C, int P, int Q, int K, int padding) {
+    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    const int columns = R * S * C, depth = N * P * Q;
+    const int row0 = blockIdx.y * TILE, column0 = blockIdx.x * TILE;
+    const int thread = threadIdx.y * THREADS + threadIdx.x;
+    const int line = thread % TILE, lane = thread / TILE;  // fills this line at d = lane + FILL u
+    const int k = row0 + line, column = column0 + line;
+    const int r = column / C / S, s = column / C % S, c = column % C;
+
+    float sum[MICRO][MICRO] = {};
+    for (int d0 = 0; d0 < depth; d0 += DEPTH) {
+#pragma unroll
+        for (int u = 0; u < FILL; ++u) {
+            const int d = d0 + lane + FILL * u;
+            const Pixel at = pixel_at(d, P, Q);
+            const int i = at.i * STRIDE + r - padding, j = at.j * STRIDE + s - padding;
+            const bool inside = d < depth && column < columns && 0 <= i && i < H && 0 <= j && j < W;
+            a[lane + FILL * u][line] = d < depth && k < K ? y[(long long)d * K + k] : 0.0f;
+            b[lane + FILL * u][line] = inside ? x[offset(at.n, i, j, H, W, C) + c] : 0.0f;
+        }
+        __syncthreads();  // the tiles are full
+        multiply_tiles(a, b, sum);
+        __syncthreads();  // and may be overwritten
+    }
+
+#pragma unroll
+    for (int u = 0; u < MICRO; ++u) {
+        const int row = row0 + MICRO * threadIdx.y + u;
+#pragma unroll
+        for (int v = 0; v < MICRO; ++v) {
+            const int column = column0 + threadIdx.x + THREADS * v;
+            if (row < K && column < columns) w[(long long)row * columns + column] = sum[u][v];
+        }
+    }
+}

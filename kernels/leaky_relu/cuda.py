@@ -1,0 +1,23 @@
+"""Launches leaky_relu.cu: a thread an element."""
+
+from __future__ import annotations
+
+from kernels.launch import Source, empty
+
+__all__ = ["leaky_relu", "leaky_relu_grad"]
+
+SOURCE = Source(__package__, "leaky_relu.cu")
+
+
+def leaky_relu(x, slope):
+    """y of the shape of x."""
+    y = empty(x, x.shape)
+    SOURCE.launch("leaky_relu", ((x.size + 255) // 256,), (256,), x, y, x.size, slope)
+    return y
+
+
+def leaky_relu_grad(gy, x, slope):
+    """gx of the shape of x."""
+    gx = empty(x, x.shape)
+    SOURCE.launch("leaky_relu_grad", ((x.size + 255) // 256,), (256,), gy, x, gx, x.size, slope)
+    return gx
