@@ -44,11 +44,13 @@ class Device:
         dtypes: tuple[type, ...],
         array: Callable = functools.partial(np.asarray, order="C"),
         numpy: Callable = np.asarray,
+        copy: Callable = np.copyto,
     ):
         self.name = name
         self.dtypes = tuple(np.dtype(dtype) for dtype in dtypes)
         self.array = array  # NumPy array -> C-contiguous array on this device
         self.numpy = numpy  # array on this device -> NumPy array
+        self.copy = copy  # copy(target, source): all elements of one array on this device into another
         self.kernels = {}
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{module}")
@@ -70,7 +72,7 @@ def rooms() -> list[str]:
 def _cuda() -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy)
+    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy)
 
 
 def _emulated() -> Device:

@@ -1,0 +1,34 @@
+"""The two losses of the game (Goodfellow et al. 2014), as the article and Radford et al. play it.
+
+The discriminator gives each picture a logit, positive for "real". It minimizes
+
+    d_loss = d_loss_real + d_loss_fake = BCE(D(x), 1 - label_smoothing) + BCE(D(G(z)), 0)
+
+and the generator g_loss = BCE(D(G(z)), 1), the non-saturating form (section 3 of the paper): where the discriminator is
+sure that a picture is fake, log(1 - D) is flat and teaches nothing, while -log D is steep.
+One-sided label smoothing (Salimans et al. 2016, section 3.4) keeps the discriminator from growing ever more certain.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from minigan import ops
+from minigan.autograd import Tensor
+
+__all__ = ["discriminator_loss", "generator_loss"]
+
+
+def discriminator_loss(real: Tensor, fake: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+    """(d_loss_real, d_loss_fake), each of shape (), from the logits (N, 1) of real and of generated pictures."""
+    return _against(real, 1 - label_smoothing), _against(fake, 0)
+
+
+def generator_loss(fake: Tensor) -> Tensor:
+    """g_loss, of shape (), from the logits (N, 1) of generated pictures."""
+    return _against(fake, 1)
+
+
+def _against(logits: Tensor, target: float) -> Tensor:
+    targets = Tensor(logits.device.array(np.full(logits.shape, target, logits.dtype)), logits.device)
+    return ops.bce_with_logits(logits, targets)

@@ -1,0 +1,236 @@
+"""Layers: they own parameters and call ops.
+
+A layer is a function of one Tensor. Its parameters are the Tensors among its attributes that require a gradient, under
+their attributes' names (`w`, `b`, `scale`, `shift`); Tensors that do not are buffers, kept but not trained. Every layer
+knows the shape it gives and the multiplications it takes, so that a network can be laid out before it is run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+import kernels
+from minigan import ops
+from minigan.autograd import Tensor, no_grad
+
+__all__ = [
+    "BatchNorm",
+    "Conv2d",
+    "Conv2dTranspose",
+    "Initializer",
+    "Layer",
+    "LeakyRelu",
+    "Linear",
+    "Reshape",
+    "Sequential",
+    "Tanh",
+]
+
+
+class Initializer:
+    """Where new parameters come from.
+
+    weights, scale: functions from a shape to a Tensor, for filters and for batch norm's scale.
+    """
+
+    def __init__(self, device: kernels.Device, weights: Callable, scale: Callable | None = None):
+        self.device = device
+        self.weights = weights
+        self.scale = scale or self.ones
+
+    def zeros(self, shape: tuple[int, ...]) -> Tensor:
+        """Biases, shifts."""
+        return Tensor(self.device.array(np.zeros(shape, np.float32)), self.device)
+
+    def ones(self, shape: tuple[int, ...]) -> Tensor:
+        """Variances before any was seen."""
+        return Tensor(self.device.array(np.ones(shape, np.float32)), self.device)
+
+
+def _parameter(t: Tensor) -> Tensor:
+    t.requires_grad = True
+    return t
+
+
+class Layer:
+    """A function of a Tensor, with parameters. `training` is False in inference."""
+
+    training = True
+
+    def __call__(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of the result for an input of `shape`, both without the batch axis."""
+        return shape
+
+    def multiply_adds(self, shape: tuple[int, ...]) -> int:
+        """Multiplications that are added up, for one picture of `shape`; only convolution and linear count."""
+        return 0
+
+    def state(self) -> dict[str, Tensor]:
+        """Every Tensor the layer owns, by name."""
+        return {name: t for name, t in vars(self).items() if isinstance(t, Tensor)}
+
+    def parameters(self) -> dict[str, Tensor]:
+        """Those that are trained."""
+        return {name: t for name, t in self.state().items() if t.requires_grad}
+
+    def train(self, training: bool = True) -> None:
+        """Switch between training and inference."""
+        self.training = training
+
+
+class Linear(Layer):
+    """(C,) -> (K,), with bias."""
+
+    def __init__(self, c: int, k: int, init: Initializer):
+        self.w = _parameter(init.weights((k, c)))
+        self.b = _parameter(init.zeros((k,)))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.linear(x, self.w, self.b)
+
+    def output_shape(self, shape):
+        return self.b.shape
+
+    def multiply_adds(self, shape):
+        return self.w.size
+
+
+class Conv2d(Layer):
+    """(H,W,C) -> (P,Q,K), each side shrunk by `stride`."""
+
+    def __init__(self, c: int, k: int, init: Initializer, kernel: int, stride: int, padding: int, bias: bool):
+        self.stride, self.padding = stride, padding
+        self.w = _parameter(init.weights((k, kernel, kernel, c)))
+        self.b = _parameter(init.zeros((k,))) if bias else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        y = ops.conv2d(x, self.w, self.stride, self.padding)
+        return y if self.b is None else y + self.b
+
+    def output_shape(self, shape):
+        k, kernel = self.w.shape[:2]
+        return *(ops.conv2d_output_size(side, kernel, self.stride, self.padding) for side in shape[:2]), k
+
+    def multiply_adds(self, shape):
+        return math.prod(self.output_shape(shape)[:2]) * self.w.size
+
+
+class Conv2dTranspose(Layer):
+    """(P,Q,K) -> (H,W,C) with (H, W) = `size`."""
+
+    def __init__(
+        self, k: int, c: int, init: Initializer, kernel: int, stride: int, padding: int, size: tuple[int, int], bias: bool
+    ):
+        self.stride, self.padding, self.size = stride, padding, size
+        self.w = _parameter(init.weights((k, kernel, kernel, c)))
+        self.b = _parameter(init.zeros((c,))) if bias else None
+
+    def __call__(self, y: Tensor) -> Tensor:
+        x = ops.conv2d_transpose(y, self.w, self.stride, self.padding, self.size)
+        return x if self.b is None else x + self.b
+
+    def output_shape(self, shape):
+        return *self.size, self.w.shape[3]
+
+    def multiply_adds(self, shape):
+        return math.prod(shape[:2]) * self.w.size
+
+
+class BatchNorm(Layer):
+    """(..., C) -> the same shape; in inference with running averages of the batches' statistics.
+
+    After each batch, running += momentum (batch - running); the variance enters with M - 1 in the denominator, as an
+    estimate for pictures that are not in the batch (Ioffe & Szegedy 2015, Algorithm 2).
+    """
+
+    def __init__(self, c: int, init: Initializer, eps: float = 1e-5, momentum: float = 0.1):
+        self.eps, self.momentum = eps, momentum
+        self.scale = _parameter(init.scale((c,)))
+        self.shift = _parameter(init.zeros((c,)))
+        self.running_mean = init.zeros((c,))
+        self.running_variance = init.ones((c,))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return ops.batch_norm_inference(
+                x, self.scale, self.shift, self.running_mean, self.running_variance, self.eps
+            )
+        y, mean, variance = ops.batch_norm_with_statistics(x, self.scale, self.shift, self.eps)
+        m = x.size // x.shape[-1]
+        with no_grad():
+            self.running_mean = self._moved(self.running_mean, mean)
+            self.running_variance = self._moved(self.running_variance, variance * (m / max(m - 1, 1)))
+        return y
+
+    def _moved(self, running: Tensor, batch: Tensor) -> Tensor:
+        return running + self.momentum * (batch - running)
+
+
+class LeakyRelu(Layer):
+    """Any shape; slope 0 is ReLU."""
+
+    def __init__(self, slope: float):
+        self.slope = slope
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.leaky_relu(x, self.slope)
+
+
+class Tanh(Layer):
+    """Any shape, into (-1, 1)."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.tanh(x)
+
+
+class Reshape(Layer):
+    """Each picture under another shape."""
+
+    def __init__(self, *shape: int):
+        self.shape = shape
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return ops.reshape(x, (x.shape[0], *self.shape))
+
+    def output_shape(self, shape):
+        return self.shape
+
+
+class Sequential(Layer):
+    """Layers one after another; a Tensor of layer 3 called `w` is `3.w`."""
+
+    def __init__(self, *layers: Layer):
+        self.layers = layers
+
+    def __call__(self, x: Tensor) -> Tensor:
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+    def __iter__(self) -> Iterator[Layer]:
+        return iter(self.layers)
+
+    def output_shape(self, shape):
+        for layer in self.layers:
+            shape = layer.output_shape(shape)
+        return shape
+
+    def multiply_adds(self, shape):
+        total = 0
+        for layer in self.layers:
+            total += layer.multiply_adds(shape)
+            shape = layer.output_shape(shape)
+        return total
+
+    def state(self):
+        return {f"{i}.{name}": t for i, layer in enumerate(self.layers) for name, t in layer.state().items()}
+
+    def train(self, training=True):
+        for layer in self.layers:
+            layer.train(training)
