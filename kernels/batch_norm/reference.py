@@ -12,7 +12,7 @@ __all__ = ["batch_norm", "batch_norm_grad", "batch_norm_inference"]
 
 
 def batch_norm(x, scale, shift, eps):
-    """(y, mean, variance) with y = scale (x - mean) / sqrt(variance + eps) + shift; the variance is over M, not M - 1."""
+    """(y, mean, variance) with y = scale (x - mean) / sqrt(variance + eps) + shift; the variance divides by M."""
     rows = tuple(range(x.ndim - 1))
     mean = x.mean(axis=rows)
     variance = ((x - mean) ** 2).mean(axis=rows)  # two passes: E[x²] - E[x]² would cancel

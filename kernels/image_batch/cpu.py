@@ -1,0 +1,24 @@
+"""A batch of pictures on the CPU: gathered, mirrored and scaled in one pass."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from kernels.threads import parallel
+
+__all__ = ["image_batch"]
+
+
+@parallel
+def image_batch(images, indices, mirror):
+    """float32 (N,H,W,C)."""
+    n, (_, h, width, c) = len(indices), images.shape
+    batch = np.empty((n, h, width, c), np.float32)
+    for row in numba.prange(n * h):
+        b, i = row // h, row % h
+        for j in range(width):
+            source = width - 1 - j if mirror[b] == 1 else j
+            for k in range(c):
+                batch[b, i, j, k] = np.float32(images[indices[b], i, source, k]) / np.float32(127.5) - np.float32(1)
+    return batch

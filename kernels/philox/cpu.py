@@ -1,0 +1,91 @@
+"""Random numbers on the CPU: the definition, a block or an element at a time, in its order of operations."""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+from kernels.philox import reference
+from kernels.threads import parallel
+
+__all__ = ["normal", "philox", "truncated_normal", "uniform"]
+
+horner = numba.njit(reference.horner, cache=True)
+
+
+@parallel
+def philox(state, blocks):
+    """uint32 (blocks, 4): block b is the cipher of counter + b."""
+    words = np.empty((blocks, 4), np.uint32)
+    mask, half = np.uint64(reference.MASK), np.uint64(32)
+    for b in numba.prange(blocks):
+        k0, k1 = np.uint64(state[0]), np.uint64(state[1])
+        c0 = np.uint64(b) + state[2]  # 128-bit sum, 32 bits at a time
+        c1 = (c0 >> half) + state[3]
+        c2 = (c1 >> half) + state[4]
+        c3 = ((c2 >> half) + state[5]) & mask
+        c0, c1, c2 = c0 & mask, c1 & mask, c2 & mask
+        for _ in range(reference.ROUNDS):
+            product0, product1 = np.uint64(reference.MULTIPLIERS[0]) * c0, np.uint64(reference.MULTIPLIERS[1]) * c2
+            c0, c1 = (product1 >> half) ^ c1 ^ k0, product1 & mask
+            c2, c3 = (product0 >> half) ^ c3 ^ k1, product0 & mask
+            k0, k1 = (k0 + np.uint64(reference.WEYL[0])) & mask, (k1 + np.uint64(reference.WEYL[1])) & mask
+        words[b, 0], words[b, 1], words[b, 2], words[b, 3] = c0, c1, c2, c3
+    return words
+
+
+def uniform(state, shape, low, high):
+    """float32 of `shape`, uniform between low and high: a sum and a product, which NumPy does as well."""
+    unit = (words(state, shape) + 0.5) * 2.0**-32
+    return (low + (high - low) * unit).astype(np.float32).reshape(shape)
+
+
+def normal(state, shape, mean, std):
+    """float32 of `shape`, normal."""
+    return quantiles(words(state, shape), 0.0, 1.0, float(mean), float(std)).reshape(shape)
+
+
+def truncated_normal(state, shape, mean, std):
+    """float32 of `shape`, normal given that it lies within two standard deviations of the mean."""
+    below, within = reference.BELOW_MINUS_2, reference.WITHIN_2
+    return quantiles(words(state, shape), below, within, float(mean), float(std)).reshape(shape)
+
+
+def words(state, shape):
+    """One word of the cipher for each element of `shape`, flat."""
+    elements = math.prod(shape)
+    return philox(state, -(-elements // 4)).reshape(-1)[:elements]
+
+
+@parallel
+def quantiles(words, below, within, mean, std):
+    """float32 (n,): mean + std z, where z is the normal quantile of below + within u."""
+    numbers = np.empty(words.size, np.float32)
+    for i in numba.prange(words.size):
+        u = (words[i] + 0.5) * 2.0**-32
+        numbers[i] = mean + std * quantile(below + within * u)  # 0 + 1 u is u to the last bit
+    return numbers
+
+
+@numba.njit(cache=True)
+def quantile(p):
+    """The z with Phi(z) = p."""
+    q = p - 0.5
+    if abs(q) <= 0.425:
+        r = 0.180625 - q * q
+        return q * horner(reference.MIDDLE_NUMERATOR, r) / horner(reference.MIDDLE_DENOMINATOR, r)
+    r = math.sqrt(-log(min(p, 1.0 - p))) - 1.6
+    tail = horner(reference.TAIL_NUMERATOR, r) / horner(reference.TAIL_DENOMINATOR, r)
+    return -tail if q < 0.0 else tail
+
+
+@numba.njit(cache=True)
+def log(x):
+    """The natural logarithm."""
+    m, e = math.frexp(x)
+    if m < reference.SQRT_HALF:
+        m, e = 2.0 * m, e - 1
+    s = (m - 1.0) / (m + 1.0)
+    return e * reference.LOG_2 + 2.0 * s * horner(reference.ATANH_SERIES, s * s)
