@@ -1,39 +1,41 @@
-"""The emulator: a `.cu` compiled by the host's C++ compiler and run a thread at a time (see emulated.h)."""
+"""The host: a `.cu` compiled by its C++ compiler and run a thread at a time on NumPy arrays (see emulated.h)."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
 import functools
-import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import platformdirs
 
 from kernels import DeviceError
+from kernels.launch.cache import cached
+from kernels.launch.signature import Parameter, join
 
-HEADER = "emulated.h"
-OPTIONS = ("-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-ffp-contract=off", "-fno-strict-aliasing",
-           "-fno-exceptions", "-U_FORTIFY_SOURCE", "-w", "-fvisibility=hidden")  # fmt: skip
-SANITIZE = ("-fsanitize=address", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED")
+OPTIONS = (
+    "-std=c++17", "-O1", "-g1", "-fPIC", "-shared", "-fvisibility=hidden",
+    "-ffp-contract=off",     # a * b + c rounds twice, as NumPy's does
+    "-fno-strict-aliasing",  # a kernel may read four floats as one float4
+    "-U_FORTIFY_SOURCE",     # whose longjmp refuses to change stacks
+    "-w",                    # NVRTC's warnings are the ones that count
+)  # fmt: skip
+SANITIZED = ("-fsanitize=address", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED")
 
 
 class Emulation(NamedTuple):
-    """How kernels are run on the host.
+    """How kernels run on the host.
 
     Attributes
     ----------
-    order: None runs the threads of a block in their order; a seed shuffles them anew after every barrier.
-    sanitize: whether they are built with the address sanitizer; Python must have been started with
-        `sanitized_environment()`.
+    order: None runs blocks, and the threads of a block between barriers, in their order; a seed shuffles them.
+    sanitize: whether they are built with the address sanitizer; see `sanitized_environment`.
     """
 
     order: int | None = None
@@ -45,7 +47,7 @@ _emulation = Emulation()
 
 @contextlib.contextmanager
 def emulation(order: int | None = None, sanitize: bool = False) -> Iterator[None]:
-    """While active, kernels on the host are run as `Emulation` says."""
+    """While active, kernels on the host run as `Emulation` says."""
     global _emulation
     outer, _emulation = _emulation, Emulation(order, sanitize)
     try:
@@ -62,86 +64,100 @@ def compiler() -> str:
     ------
     DeviceError: there is none.
     """
-    for name in filter(None, (os.environ.get("CXX"), "g++", "clang++")):
-        if path := shutil.which(name):
+    for name in (os.environ.get("CXX"), "g++", "clang++"):
+        if name and (path := shutil.which(name)):
             return path
-    raise DeviceError(
-        "the device 'emulated' needs a C++ compiler, g++ or clang++ (on Debian or Ubuntu: apt install g++), "
-        "or its path in $CXX"
-    )
+    raise DeviceError("the device 'emulated' needs g++ or clang++ (apt install g++), or the path of one in $CXX")
 
 
 @functools.cache
-def _compiler_version() -> str:
-    return subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout
+def compiler_version() -> str:
+    """What the compiler says of itself, in one line."""
+    return subprocess.run([compiler(), "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0]
 
 
-def _entry(kernel: str, parameters) -> str:
-    """A C function through which ctypes starts a kernel: it takes a pointer to each argument."""
-    arguments = ", ".join(
-        f"*static_cast<{'const ' * p.const}{p.ctype}{'*' * p.pointer}*>(arguments[{i}])"
-        for i, p in enumerate(parameters)
-    )
-    return (
-        f'extern "C" __attribute__((visibility("default"))) void entry_{kernel}(void** arguments) '
-        f"{{ (void)arguments; {kernel}({arguments}); }}"
-    )
+def sanitized_environment() -> dict[str, str]:
+    """The environment in which Python must be started for `emulation(sanitize=True)`.
 
-
-@functools.cache
-def _library(source, defines: frozenset, sanitize: bool) -> ctypes.CDLL:
-    """The source compiled for the host: taken from the cache, or compiled now.
+    The sanitizer's library has to be there before NumPy allocates, so that every array gets its red zones.
 
     Raises
     ------
-    RuntimeError: the compiler's own message.
+    DeviceError: the compiler has no address sanitizer.
     """
-    header = resources.files(__package__).joinpath(HEADER).read_text("utf-8")
-    entries = "\n".join(_entry(kernel, parameters) for kernel, parameters in source.kernels.items())
-    text = f'#line 1 "kernels/launch/{HEADER}"\n{header}\n{source.text}\n#line 1 "entries"\n{entries}\n'
-    options = [*OPTIONS, *(SANITIZE if sanitize else ()), *(f"-D{name}={value}" for name, value in sorted(defines))]
-    content = "\0".join([_compiler_version(), *options, text])
-    folder = platformdirs.user_cache_path("minigan") / "emulated"
-    path = folder / f"{hashlib.sha256(content.encode()).hexdigest()[:32]}.so"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
-            output = Path(unfinished) / path.name
-            environment = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
-            done = subprocess.run(
-                [compiler(), *options, "-x", "c++", "-", "-o", str(output)],
-                input=text, capture_output=True, text=True, env=environment,
-            )  # fmt: skip
-            if done.returncode:
-                raise RuntimeError(f"{source.name} does not compile for the host:\n{done.stderr}")
-            output.replace(path)  # whole or not at all, whoever else compiles it now
-    library = ctypes.PyDLL(str(path))  # holds the GIL: the fibers are one library's own, and run one launch at a time
-    library.emulated_launch.restype = ctypes.c_char_p
-    return library
+    for name in ("libasan.so", f"libclang_rt.asan-{os.uname().machine}.so", "libclang_rt.asan.so"):
+        found = subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+        if Path(found.stdout.strip()).is_absolute():
+            return {**os.environ, "LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+    raise DeviceError(f"{compiler()} has no address sanitizer")
 
 
 def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
-    """Run one kernel over its whole grid, on NumPy arrays.
+    """Run one kernel over its whole grid.
 
     Raises
     ------
-    RuntimeError: it does not compile, or a barrier that not every thread reaches.
+    RuntimeError: the source does not compile, or some thread never reaches a barrier where others wait.
     ValueError: an array that the kernel writes is read-only.
     """
     library = _library(source, defines, _emulation.sanitize)
     values = []
     for parameter, argument in zip(source.kernels[kernel], arguments, strict=True):
         if parameter.pointer and not parameter.const and not argument.flags.writeable:
-            raise ValueError(f"{source.name}: {kernel}: {parameter.name} is written, and is a read-only array")
-        values.append(np.array(argument.ctypes.data, np.uintp) if parameter.pointer else np.array(argument))
-    pointers = (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values))
-    seed = 0 if _emulation.order is None else 2 * _emulation.order + 1
+            raise ValueError(f"{source.name}: {kernel}: {parameter.name} is read-only, and the kernel writes it")
+        values.append(np.array(argument.ctypes.data if parameter.pointer else argument))
     failure = library.emulated_launch(
-        ctypes.cast(getattr(library, f"entry_{kernel}"), ctypes.c_void_p),
-        pointers,
+        ctypes.cast(getattr(library, _entry_name(kernel)), ctypes.c_void_p),
+        (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
         (ctypes.c_uint * 3)(*grid),
         (ctypes.c_uint * 3)(*block),
-        ctypes.c_uint64(seed),
+        ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
     )
     if failure:
         raise RuntimeError(f"{source.name}: {kernel}: {failure.decode()}")
+
+
+@functools.cache
+def _library(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
+    """The source compiled and loaded."""
+    if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
+        raise DeviceError("sanitize=True needs Python started with env=kernels.launch.host.sanitized_environment()")
+    options = [*OPTIONS, *(SANITIZED if sanitize else ()), *(f"-D{name}={value}" for name, value in sorted(defines))]
+    text = "\n".join([_header(), source.text, *(_entry(name, source.kernels[name]) for name in source.kernels)])
+
+    def make(path: Path) -> None:
+        done = subprocess.run(
+            [compiler(), *options, "-x", "c++", "-", "-o", path, "-lm"],
+            input=text,
+            env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            raise RuntimeError(f"{source.name} does not compile for the host:\n{done.stderr}")
+
+    path = cached("emulated", [compiler_version(), *options, text], ".so", make)
+    library = ctypes.PyDLL(path)  # keeps the GIL: a library has one set of fibers, and so one launch at a time
+    library.emulated_launch.restype = ctypes.c_char_p
+    return library
+
+
+@functools.cache
+def _header() -> str:
+    return join(__package__, "emulated.h", resources.files(__package__).joinpath("emulated.h").read_text("utf-8"))
+
+
+def _entry_name(kernel: str) -> str:
+    return f"entry_{kernel}"
+
+
+def _entry(kernel: str, parameters: tuple[Parameter, ...]) -> str:
+    """C++ that calls a kernel with arguments given as a pointer to each, as CUDA's own launch takes them."""
+    arguments = ", ".join(
+        f"*({'const ' * parameter.const}{parameter.ctype}{'*' * parameter.pointer}*)arguments[{index}]"
+        for index, parameter in enumerate(parameters)
+    )
+    return (
+        f'extern "C" __attribute__((visibility("default"))) '
+        f"void {_entry_name(kernel)}(void** arguments) {{ {kernel}({arguments}); }}"
+    )

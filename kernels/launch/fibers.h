@@ -1,0 +1,245 @@
+// fibers.h: the threads of a block on the host, each a fiber: a stack of its own, on which the kernel runs until it meets
+// a barrier. run_block resumes them in order, or shuffled by a seed, until each of them waits or has returned; then it
+// opens the barriers that are complete, and goes round again. Blocks run one after the other.
+//
+// A barrier that some thread never reaches is left undefined by CUDA; here it ends the launch with a message that says
+// which threads wait at which line and which have returned.
+
+#include <setjmp.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#ifdef EMULATED_SANITIZED
+#include <sanitizer/asan_interface.h>
+#include <sanitizer/common_interface_defs.h>
+static const size_t STACK = 1 << 18;  // bytes; red zones take room
+#else
+static const size_t STACK = 1 << 16;  // bytes
+static void __sanitizer_start_switch_fiber(void**, const void*, size_t) {}
+static void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
+#define __asan_unpoison_memory_region(memory, size)
+#endif
+static const unsigned MAX_THREADS = 1024, WARP = 32;  // of a block, of a warp: lane i of warp v is thread 32 v + i
+
+struct uint3 { unsigned x, y, z; };
+typedef uint3 dim3;
+static uint3 threadIdx, blockIdx;
+static dim3 blockDim, gridDim;
+
+// The place of a number in a box: x runs fastest.
+static uint3 place(unsigned index, dim3 box) { return {index % box.x, index / box.x % box.y, index / box.x / box.y}; }
+
+// ---- a fiber --------------------------------------------------------------------------------------------------------
+enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, RETURNED };
+
+struct Fiber {
+    char* stack;           // STACK bytes, the lowest page unreadable
+    ucontext_t beginning;  // where its first turn starts
+    bool begun;            // afterwards
+    jmp_buf here;          // says where it goes on
+    void* sanitizer;       // the sanitizer's notes on this stack
+    uint3 index;           // threadIdx
+    State state;
+    int line;              // of the barrier where it waits
+    unsigned mask;         // of the warp barrier where it waits
+    unsigned turn;         // 0 or 1: which of its two slots the next shuffle uses
+    uint64_t slots[2];     // what it hands to other lanes
+};
+
+static Fiber fibers[MAX_THREADS];
+static Fiber* current;     // the one that runs
+static jmp_buf scheduler;  // where run_block goes on
+static void* scheduler_sanitizer;
+static const void* scheduler_stack;
+static size_t scheduler_stack_size;
+static void (*kernel)(void** arguments);
+static void** kernel_arguments;
+
+// The fiber gives way to the scheduler, and returns from here when it is resumed.
+static void suspend() {
+    __sanitizer_start_switch_fiber(&current->sanitizer, scheduler_stack, scheduler_stack_size);
+    if (_setjmp(current->here) == 0) _longjmp(scheduler, 1);
+    __sanitizer_finish_switch_fiber(current->sanitizer, &scheduler_stack, &scheduler_stack_size);
+}
+
+// A fiber's whole life: a thread of this block, then the same thread of the next one.
+static void live() {
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_stack_size);
+    for (;;) {
+        kernel(kernel_arguments);
+        current->state = RETURNED;
+        suspend();
+    }
+}
+
+static __attribute__((noinline)) void resume(Fiber* fiber) {
+    current = fiber;
+    threadIdx = fiber->index;
+    __sanitizer_start_switch_fiber(&scheduler_sanitizer, fiber->stack, STACK);
+    if (_setjmp(scheduler) == 0) {
+        if (fiber->begun) _longjmp(fiber->here, 1);
+        fiber->begun = true;
+        setcontext(&fiber->beginning);
+    }
+    __sanitizer_finish_switch_fiber(scheduler_sanitizer, nullptr, nullptr);
+}
+
+static bool prepare(Fiber* fiber) {
+    if (!fiber->stack) {
+        void* memory = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (memory == MAP_FAILED) return false;
+        mprotect(memory, sysconf(_SC_PAGESIZE), PROT_NONE);  // a stack that is too small stops, and touches no other
+        fiber->stack = (char*)memory;
+    }
+    __asan_unpoison_memory_region(fiber->stack, STACK);
+    getcontext(&fiber->beginning);
+    fiber->beginning.uc_stack.ss_sp = fiber->stack;
+    fiber->beginning.uc_stack.ss_size = STACK;
+    fiber->beginning.uc_link = nullptr;
+    makecontext(&fiber->beginning, live, 0);
+    fiber->begun = false;
+    return true;
+}
+
+// ---- barriers -------------------------------------------------------------------------------------------------------
+static void wait_at(State barrier, unsigned mask, int line) {
+    current->state = barrier;
+    current->mask = mask;
+    current->line = line;
+    suspend();
+}
+
+// Whether every lane of the mask with which thread t waits has come to the same warp barrier.
+static bool warp_is_complete(unsigned t, unsigned threads) {
+    const Fiber& one = fibers[t];
+    for (unsigned lane = 0; lane < WARP; ++lane) {
+        unsigned u = t / WARP * WARP + lane;
+        bool comes = u < threads && fibers[u].state == AT_WARP_BARRIER && fibers[u].mask == one.mask &&
+                     fibers[u].line == one.line;
+        if (one.mask >> lane & 1 ? !comes : u == t) return false;  // or the thread is not in its own mask
+    }
+    return true;
+}
+
+static bool open_warp_barriers(unsigned threads) {
+    bool opened = false;
+    for (unsigned t = 0; t < threads; ++t) {
+        if (fibers[t].state != AT_WARP_BARRIER || !warp_is_complete(t, threads)) continue;
+        for (unsigned lane = 0; lane < WARP; ++lane)
+            if (fibers[t].mask >> lane & 1) fibers[t / WARP * WARP + lane].state = READY;
+        opened = true;
+    }
+    return opened;
+}
+
+static bool open_block_barrier(unsigned threads) {
+    for (unsigned t = 0; t < threads; ++t)
+        if (fibers[t].state != AT_BLOCK_BARRIER || fibers[t].line != fibers[0].line) return false;
+    for (unsigned t = 0; t < threads; ++t) fibers[t].state = READY;
+    return true;
+}
+
+// ---- what went wrong ------------------------------------------------------------------------------------------------
+static char failure[512];  // "" while nothing has
+static size_t failure_length;
+
+#define TELL(...)                                                                                          \
+    do {                                                                                                   \
+        failure_length += snprintf(failure + failure_length, sizeof(failure) - failure_length, __VA_ARGS__); \
+        if (failure_length >= sizeof(failure)) failure_length = sizeof(failure) - 1;                       \
+    } while (0)
+
+// "block (0, 0, 0): thread 0 and 7 more wait at the block barrier of line 12; thread 8 and 23 more have returned"
+static void tell_deadlock(unsigned threads) {
+    TELL("block (%u, %u, %u)", blockIdx.x, blockIdx.y, blockIdx.z);
+    bool told[MAX_THREADS] = {};
+    for (unsigned t = 0; t < threads; ++t) {
+        if (told[t]) continue;
+        unsigned others = 0;
+        for (unsigned u = t + 1; u < threads; ++u)
+            if (fibers[u].state == fibers[t].state && fibers[u].line == fibers[t].line) told[u] = true, ++others;
+        TELL("%s thread %u and %u more ", t ? ";" : ":", t, others);
+        if (fibers[t].state == RETURNED)
+            TELL("have returned");
+        else
+            TELL("wait at the %s barrier of line %d", fibers[t].state == AT_BLOCK_BARRIER ? "block" : "warp", fibers[t].line);
+    }
+}
+
+// ---- the scheduler --------------------------------------------------------------------------------------------------
+static uint64_t shuffle_state;  // 0: blocks and threads run in order
+
+static void shuffle(unsigned* order, unsigned count) {  // Fisher-Yates, with xorshift64 (Marsaglia 2003)
+    if (!shuffle_state) return;
+    for (unsigned i = count - 1; i > 0; --i) {
+        shuffle_state ^= shuffle_state << 13;
+        shuffle_state ^= shuffle_state >> 7;
+        shuffle_state ^= shuffle_state << 17;
+        unsigned j = (shuffle_state >> 32) % (i + 1), kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
+static void poison_shared_memory();
+
+static bool run_block(unsigned threads) {
+    static unsigned order[MAX_THREADS];
+    for (unsigned t = 0; t < threads; ++t) {
+        order[t] = t;
+        fibers[t].state = READY;
+        fibers[t].line = fibers[t].turn = 0;
+    }
+    poison_shared_memory();
+    for (;;) {
+        shuffle(order, threads);
+        for (unsigned i = 0; i < threads; ++i)
+            if (fibers[order[i]].state == READY) resume(&fibers[order[i]]);
+        bool all_returned = true;
+        for (unsigned t = 0; t < threads; ++t)
+            if (fibers[t].state != RETURNED) all_returned = false;
+        if (all_returned) return true;
+        if (open_warp_barriers(threads) || open_block_barrier(threads)) continue;
+        tell_deadlock(threads);
+        return false;
+    }
+}
+
+// Runs a kernel's whole grid and returns "", or what went wrong. Python calls it through ctypes.
+// entry takes a pointer to each argument; seed 0 runs blocks, and threads between barriers, in order, another shuffles them.
+extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
+    void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, uint64_t seed) {
+    static bool interrupted = false;  // the last launch left fibers in the middle of a kernel
+    kernel = entry;
+    kernel_arguments = arguments;
+    gridDim = {grid[0], grid[1], grid[2]};
+    blockDim = {block[0], block[1], block[2]};
+    shuffle_state = seed * 0x9e3779b97f4a7c15;  // spreads the bits of a small seed
+    failure_length = 0;
+    failure[0] = 0;
+
+    const unsigned threads = block[0] * block[1] * block[2];
+    for (unsigned t = 0; t < MAX_THREADS; ++t) {
+        if (fibers[t].stack ? interrupted : t < threads)
+            if (!prepare(&fibers[t])) return "no memory for the threads' stacks";
+        fibers[t].index = place(t, blockDim);
+    }
+
+    const size_t blocks = (size_t)grid[0] * grid[1] * grid[2];
+    unsigned* order = (unsigned*)malloc(blocks * sizeof(unsigned));
+    if (!order) return "no memory for the order of the blocks";
+    for (size_t b = 0; b < blocks; ++b) order[b] = b;
+    shuffle(order, blocks);
+    interrupted = false;
+    for (size_t b = 0; b < blocks && !interrupted; ++b) {
+        blockIdx = place(order[b], gridDim);
+        interrupted = !run_block(threads);
+    }
+    free(order);
+    return failure;
+}

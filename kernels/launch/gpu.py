@@ -1,0 +1,66 @@
+"""The GPU: CuPy gives memory, streams and the launch; the machine code comes from `nvrtc`."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from kernels import DeviceError
+from kernels.launch import nvrtc
+from kernels.launch.cache import cached
+from kernels.launch.source import HOMES, Home
+
+try:
+    import cupy
+except ImportError as error:
+    raise DeviceError(
+        "the device 'cuda' needs CuPy: pip install 'minigan[cuda13]' (or 'minigan[cuda12]', as the driver has it)"
+    ) from error
+
+
+def _major() -> int:
+    """CUDA's major version, as CuPy was built for it.
+
+    Raises
+    ------
+    DeviceError: CuPy finds no GPU, or NVRTC is not installed beside it.
+    """
+    try:
+        cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise DeviceError(f"the device 'cuda' needs an NVIDIA GPU and its driver: {error}") from error
+    major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+    nvrtc.version(major)
+    return major
+
+
+MAJOR = _major()
+
+
+def array(values) -> cupy.ndarray:
+    """A NumPy array copied to the GPU, C-contiguous."""
+    return cupy.asarray(values, order="C")
+
+
+numpy = cupy.asnumpy  # and back
+
+
+@functools.cache
+def _function(source, kernel: str, defines: frozenset, device: int) -> cupy.RawKernel:
+    """The kernel, compiled for that GPU (or taken from the cache) and loaded."""
+    architecture = f"sm_{cupy.cuda.Device(device).compute_capability}"
+    parts = [nvrtc.version(MAJOR), *nvrtc.options(source, defines, architecture), source.text]
+
+    def make(path: Path) -> None:
+        path.write_bytes(nvrtc.compile(source, defines, architecture, MAJOR).code)
+
+    path = cached("cuda", parts, ".cubin", make)
+    return cupy.RawModule(path=str(path)).get_function(kernel)
+
+
+def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
+    """Start one kernel on the current stream; it runs while Python goes on."""
+    _function(source, kernel, defines, cupy.cuda.runtime.getDevice())(grid, block, tuple(arguments))
+
+
+HOMES[cupy.ndarray] = Home(cupy.empty, run)

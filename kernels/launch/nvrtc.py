@@ -1,0 +1,121 @@
+"""NVIDIA's runtime compiler: a `.cu` to machine code for one architecture, on a machine with a GPU or without.
+
+It is bound here rather than used through CuPy, whose own way to it always flushes denormals to zero (NumPy keeps them):
+what the tests compile for every architecture is thereby what a GPU runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.metadata
+import re
+from typing import NamedTuple
+
+from kernels import DeviceError
+
+WHEELS = {12: "nvidia-cuda-nvrtc-cu12", 13: "nvidia-cuda-nvrtc"}  # by CUDA's major version
+OPTIONS = ("-std=c++17", "-ftz=false", "--ptxas-options=-v")
+
+
+class Usage(NamedTuple):
+    """What one kernel takes on one architecture, as the compiler reports it."""
+
+    registers: int  # of a thread
+    shared: int  # bytes of a block
+    stack: int  # bytes of a thread in local memory, spills among them
+    spilled: int  # bytes that a thread stores to and loads from local memory for want of registers
+
+
+class Cubin(NamedTuple):
+    """A source compiled to machine code, and the compiler's log."""
+
+    code: bytes
+    log: str
+
+    @property
+    def warnings(self) -> list[str]:
+        """The warnings, of the front end and of the assembler."""
+        return [line for line in self.log.splitlines() if re.search(r"\bwarning\b", line)]
+
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """What each function takes, by its name."""
+        found = {}
+        for name, report in re.findall(
+            r"Function properties for (\S+)\n(.*?)(?=Function properties|\Z)", self.log, re.S
+        ):
+
+            def number(pattern: str, report: str = report) -> int:
+                match = re.search(pattern, report)
+                return int(match[1]) if match else 0
+
+            spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
+            found[name] = Usage(
+                number(r"Used (\d+) registers"),
+                number(r"(\d+) bytes smem"),
+                number(r"(\d+) bytes stack frame"),
+                spilled,
+            )
+        return found
+
+
+def version(major: int) -> str:
+    """The installed version of NVRTC for that major version of CUDA; a DeviceError if there is none."""
+    try:
+        return importlib.metadata.version(WHEELS[major])
+    except importlib.metadata.PackageNotFoundError:
+        raise DeviceError(f"no NVRTC for CUDA {major}: pip install 'minigan[cuda{major}]'") from None
+
+
+@functools.cache
+def _library(major: int) -> ctypes.CDLL:
+    version(major)
+    names = re.compile(r"libnvrtc\.so\.\d+|nvrtc64_\d+_\d+\.dll")
+    (file,) = (file for file in importlib.metadata.files(WHEELS[major]) if names.fullmatch(file.name))
+    library = ctypes.CDLL(str(file.locate()))
+    library.nvrtcGetErrorString.restype = ctypes.c_char_p
+    return library
+
+
+def options(source, defines: frozenset, architecture: str) -> list[str]:
+    """The compiler's options for a Source on a real architecture such as "sm_80"."""
+    constants = [f"-D{name}={value}" for name, value in sorted(defines)]
+    return [*OPTIONS, f"-arch={architecture}", f"-fmad={'true' if source.contract else 'false'}", *constants]
+
+
+def compile(source, defines: frozenset, architecture: str, major: int = 13) -> Cubin:
+    """Compile a Source for a real architecture, with the NVRTC of that major version of CUDA.
+
+    Raises
+    ------
+    DeviceError: NVRTC is not installed.
+    RuntimeError: the compiler's own message.
+    """
+    library = _library(major)
+    given = [option.encode() for option in options(source, defines, architecture)]
+    program = ctypes.c_void_p()
+    _check(library, library.nvrtcCreateProgram(
+        ctypes.byref(program), source.text.encode(), source.name.encode(), 0, None, None
+    ))  # fmt: skip
+    try:
+        failed = library.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given))
+        log = _read(library, program, "ProgramLog").decode().rstrip("\0")
+        if failed:
+            raise RuntimeError(f"{source.name} does not compile for {architecture}:\n{log}")
+        return Cubin(_read(library, program, "CUBIN"), log)
+    finally:
+        library.nvrtcDestroyProgram(ctypes.byref(program))
+
+
+def _read(library: ctypes.CDLL, program: ctypes.c_void_p, what: str) -> bytes:
+    size = ctypes.c_size_t()
+    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, ctypes.byref(size)))
+    content = ctypes.create_string_buffer(size.value)
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, content))
+    return content.raw
+
+
+def _check(library: ctypes.CDLL, status: int) -> None:
+    if status:
+        raise RuntimeError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")
