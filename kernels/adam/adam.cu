@@ -1,12 +1,12 @@
 // adam.cu: one step of Adam (Kingma and Ba 2015, algorithm 1)      (minigan/optim.py)
 //
-// Shapes  parameters, gradients, m, v (P,): all of a network's parameters in one flat array, so one launch moves them all
+// Shapes  parameters, gradients, m, v (P,): a network's parameters in one flat array, moved by one launch
 // Block   256 threads, a thread a parameter: a warp loads and stores 128 contiguous bytes of each array
 // Launch  grid (P / 256, rounded up), block (256)
 // Napkin  reads 4 floats, writes 3: 28 bytes a parameter for a dozen operations. Memory is all that counts.
 //
-// The numbers that would cancel in float32 come from the host, computed in double: rest1 = 1 - beta1, rest2 = 1 - beta2,
-// correction1 = 1 - beta1^step, correction2 = 1 - beta2^step.
+// The numbers that would cancel in float32 come from the host, computed in double:
+// rest1 = 1 - beta1, rest2 = 1 - beta2, correction1 = 1 - beta1^step, correction2 = 1 - beta2^step.
 
 extern "C" __global__ void adam(
     float* __restrict__ parameters,       // (P,) theta, in place

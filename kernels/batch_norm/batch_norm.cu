@@ -1,9 +1,9 @@
 // batch_norm.cu: y = scale (x - mean) / sqrt(variance + eps) + shift, for each channel      (minigan/ops/batch_norm.py)
 //
-// Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift and their gradients (C,);
-//         float32, C-contiguous
+// Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift, gscale
+//         and gshift (C,); float32, C-contiguous
 //
-// Two kinds of kernel: those that sum down the columns of x, one block for 32 channels, and those that go over the elements.
+// Two kinds of kernel: those that sum down the columns of x, a block for 32 channels, and a thread an element.
 
 constexpr int CHANNELS = 32;  // a warp lies across 32 neighbouring channels: each of its loads is 128 contiguous bytes
 constexpr int ROWS = 32;      // and 32 warps go down the rows, ROWS apart
@@ -24,7 +24,7 @@ __device__ float sum_over_rows(float value) {
     return total;
 }
 
-// ---- batch_norm_statistics -------------------------------------------------------------------------------------------
+// ---- batch_norm_statistics ------------------------------------------------------------------------------------------
 // mean = sum x / M, variance = sum (x - mean)^2 / M: two passes, for E[x^2] - E[x]^2 would cancel.
 // Launch  grid (tiles of C), block (CHANNELS, ROWS)
 // Sums    thread (c, t) adds rows t, t + ROWS, ... in this order; then the tree.
@@ -53,7 +53,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
     }
 }
 
-// ---- batch_norm_inference --------------------------------------------------------------------------------------------
+// ---- batch_norm_inference -------------------------------------------------------------------------------------------
 // The equation at the top, with a mean and a variance that are given; batch_norm gives it those of the batch.
 // Launch  a thread an element: grid (size / 256), block (256)
 extern "C" __global__ void batch_norm_inference(
@@ -68,7 +68,7 @@ extern "C" __global__ void batch_norm_inference(
     if (e < size) y[e] = scale[c] * (x[e] - mean[c]) / sqrtf(variance[c] + eps) + shift[c];
 }
 
-// ---- batch_norm_grad_sums --------------------------------------------------------------------------------------------
+// ---- batch_norm_grad_sums -------------------------------------------------------------------------------------------
 // gscale = sum gy xhat, gshift = sum gy, over the rows, with xhat = (x - mean) / sqrt(variance + eps).
 // Launch  grid (tiles of C), block (CHANNELS, ROWS)
 // Sums    as batch_norm_statistics
@@ -99,7 +99,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_sums(
     }
 }
 
-// ---- batch_norm_grad -------------------------------------------------------------------------------------------------
+// ---- batch_norm_grad ------------------------------------------------------------------------------------------------
 // gx = scale / sqrt(variance + eps) (gy - gshift / M - xhat gscale / M): what reaches x directly, through the mean, and
 // through the variance.
 // Launch  a thread an element: grid (size / 256), block (256)

@@ -4,11 +4,12 @@
 
 constexpr int BLOCK = 256;
 
-// ---- bce_with_logits -------------------------------------------------------------------------------------------------
+// ---- bce_with_logits ------------------------------------------------------------------------------------------------
 // Block   one block does it all: there is a logit a picture, not a pixel
 // Launch  grid (1), block (BLOCK)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
-// Sums    thread t adds elements t, t + BLOCK, ... in this order; then a tree: 0..127 take 128..255, 0..63 take 64..127, ...
+// Sums    thread t adds elements t, t + BLOCK, ... in this order; then a tree: 0..127 take
+//         128..255, 0..63 take 64..127, and so on
 extern "C" __global__ void __launch_bounds__(256) bce_with_logits(
     const float* __restrict__ logits,   // (n,)
     const float* __restrict__ targets,  // (n,)
@@ -29,7 +30,7 @@ extern "C" __global__ void __launch_bounds__(256) bce_with_logits(
     if (threadIdx.x == 0) loss[0] = partial[0] / n;
 }
 
-// ---- bce_with_logits_grad --------------------------------------------------------------------------------------------
+// ---- bce_with_logits_grad -------------------------------------------------------------------------------------------
 // (sigmoid(l) - t) / n
 // Launch  a thread an element: grid (n / BLOCK, rounded up), block (BLOCK)
 extern "C" __global__ void bce_with_logits_grad(

@@ -4,20 +4,21 @@
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
 //         R, S and STRIDE are compile-time constants. Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
 //
-// Each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column], whose matrices are never
-// built: the elements of a tile of each are gathered from x, w or y when the tile is filled ("implicit GEMM").
+// Each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column], whose matrices are
+// never built: a tile of each is gathered from x, w or y at the moment it is needed ("implicit GEMM").
 //
 //                        row              column       d, the summed index         a   b   out
 //     conv2d             (n, p, q)        k            (r, s, c)                   x   w   y
 //     conv2d_transpose   (n, i, j)        c            (r, s, k)                   y   w   x
 //     conv2d_weight_grad k                (r, s, c)    (n, p, q)                   y   x   w
 //
-// Block   THREADS x THREADS = 256 threads make one TILE x TILE tile of out, DEPTH summed indices at a time. Thread (tx, ty)
-//         owns the rows MICRO ty + u and the columns tx + THREADS v, u, v < MICRO: its 16 sums stay in registers, each value
-//         read from shared memory serves four of them, and 16 threads store 16 neighbouring floats.
-// Shared  a, b (DEPTH, PITCH): 2 * 16 * 68 * 4 = 8704 bytes. In multiply_tiles a warp reads two addresses of a (broadcast,
-//         four floats at once: PITCH is a multiple of 4) and 16 neighbouring floats of b: no conflict. Writing a tile across
-//         its lines has none; along its depth, lanes are PITCH apart, 68 = 4 mod 32, and two of them share a bank.
+// Block   THREADS x THREADS = 256 threads make one TILE x TILE tile of out, DEPTH summed indices at a time. Thread (tx,
+//         ty) owns the rows MICRO ty + u and the columns tx + THREADS v, u, v < MICRO: its 16 sums stay in registers,
+//         each value read from shared memory serves four of them, and 16 threads store 16 neighbouring floats.
+// Shared  a, b (DEPTH, PITCH): 2 * 16 * 68 * 4 = 8704 bytes. In multiply_tiles a warp reads two addresses of a
+//         (broadcast, four floats at once: PITCH is a multiple of 4) and 16 neighbouring floats of b: no conflict.
+//         Writing a tile across its lines has none; along its depth, lanes are PITCH apart, 68 = 4 mod 32, and two of
+//         them share a bank.
 // Sums    every output is summed by one thread, by ascending d: the order depends on nothing but the shapes.
 
 constexpr int THREADS = 16;                // the block is THREADS x THREADS
@@ -63,7 +64,7 @@ __device__ void multiply_tiles(const float (*a)[PITCH],     // (DEPTH, PITCH) sh
     }
 }
 
-// ---- conv2d: y = dT/dy -----------------------------------------------------------------------------------------------
+// ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K), block (THREADS, THREADS)
 // Loads   16 neighbouring threads take 16 neighbouring d = (r, s, c) of one window of x and of one filter of w.
 extern "C" __global__ void __launch_bounds__(256) conv2d(
@@ -71,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (N,P,Q,K), that is (rows, K)
     int N, int H, int W, int C, int P, int Q, int K, int padding) {
-    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    alignas(16) __shared__ float a[DEPTH][PITCH], b[DEPTH][PITCH];
     const int rows = N * P * Q, depth = R * S * C;
     const int thread = threadIdx.y * THREADS + threadIdx.x;
     const int lane = thread % DEPTH, line = thread / DEPTH;  // fills d = lane of the lines line + THREADS u
@@ -110,10 +111,10 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
     }
 }
 
-// ---- conv2d_transpose: x = dT/dx -------------------------------------------------------------------------------------
-// Only the r with (i + padding - r) a multiple of STRIDE reach row i of x: r = r0, r0 + STRIDE, ... where r0 is the remainder
-// of i + padding. Rows of one r0 (and columns of one s0) form a phase; within it every tap counts, none is multiplied by a
-// zero that STRIDE put between the rows of y, and p = p0 - tap for the tap-th of these r.
+// ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
+// Only the r with (i + padding - r) a multiple of STRIDE reach row i of x: r = r0, r0 + STRIDE, ... where r0 is the
+// remainder of i + padding. Rows of one r0 (and columns of one s0) form a phase; within it every tap counts, none is
+// multiplied by a zero that STRIDE put between the rows of y, and p = p0 - tap for the tap-th of these r.
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, STRIDE^2 phases), block (THREADS, THREADS)
 // Loads   of y along its k, of w along its c.
 // A phase without taps (R < STRIDE) and pixels that no window reaches get the empty sum: 0.
@@ -122,7 +123,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (N,H,W,C)
     int N, int H, int W, int C, int P, int Q, int K, int padding) {
-    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    alignas(16) __shared__ float a[DEPTH][PITCH], b[DEPTH][PITCH];
     const int r0 = blockIdx.z / STRIDE, s0 = blockIdx.z % STRIDE;  // the phase
     const int i0 = ((r0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first row of x
     const int j0 = ((s0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first column of x
@@ -179,15 +180,17 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
     }
 }
 
-// ---- conv2d_weight_grad: w = dT/dw -----------------------------------------------------------------------------------
-// Launch  grid (tiles of R S C, tiles of K), block (THREADS, THREADS). One block takes the whole long sum over (n, p, q).
-// Loads   64 neighbouring threads take 64 neighbouring k of one pixel of y, and (r, s, c) of the window of x it came from.
+// ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
+// Launch  grid (tiles of R S C, tiles of K), block (THREADS, THREADS). A block takes its whole long sum over
+//         (n, p, q).
+// Loads   64 neighbouring threads take 64 neighbouring k of one pixel of y, and 64 neighbouring (r, s, c) of the
+//         window of x that it came from.
 extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (K,R,S,C), that is (K, columns)
     int N, int H, int W, int C, int P, int Q, int K, int padding) {
-    __shared__ alignas(16) float a[DEPTH][PITCH], b[DEPTH][PITCH];
+    alignas(16) __shared__ float a[DEPTH][PITCH], b[DEPTH][PITCH];
     const int columns = R * S * C, depth = N * P * Q;
     const int row0 = blockIdx.y * TILE, column0 = blockIdx.x * TILE;
     const int thread = threadIdx.y * THREADS + threadIdx.x;

@@ -55,7 +55,7 @@ def four_axes(shape):
 
 
 def strides(shape):
-    """Elements from one index to the next along each of four axes; 0 along an axis of length 1, which may be stretched."""
+    """Elements from one index to the next along each of four axes; 0 where the length is 1 and may be stretched."""
     steps, step = [], 1
     for length in reversed(four_axes(shape)):
         steps.append(step if length > 1 else 0)

@@ -1,8 +1,8 @@
 // image_batch.cu: batch[n] = images[indices[n]] / 127.5 - 1, mirrored where mirror[n] is 1      (minigan/data.py)
 //
 // Shapes  images (M,H,W,C) uint8, 0 <= indices < M; batch (N,H,W,C) float32; C-contiguous
-// Block   256 threads, a thread an element of the batch: a warp stores 128 contiguous bytes and loads 32 (in reverse order
-//         of pixels if mirrored, from the same 32)
+// Block   256 threads, a thread an element of the batch: a warp stores 128 contiguous bytes and loads 32 (in reverse
+//         order of pixels if mirrored, from the same 32)
 // Launch  grid (size / 256, rounded up), block (256)
 
 extern "C" __global__ void image_batch(

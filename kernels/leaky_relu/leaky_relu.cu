@@ -4,7 +4,7 @@
 // Block   256 threads, a thread an element: a warp loads and stores 128 contiguous bytes
 // Launch  grid (size / 256, rounded up), block (256)
 
-// ---- leaky_relu ------------------------------------------------------------------------------------------------------
+// ---- leaky_relu -----------------------------------------------------------------------------------------------------
 extern "C" __global__ void leaky_relu(
     const float* __restrict__ x,  // (size,)
     float* __restrict__ y,        // (size,)
@@ -13,7 +13,7 @@ extern "C" __global__ void leaky_relu(
     if (e < size) y[e] = x[e] > 0.0f ? x[e] : slope * x[e];
 }
 
-// ---- leaky_relu_grad -------------------------------------------------------------------------------------------------
+// ---- leaky_relu_grad ------------------------------------------------------------------------------------------------
 // gx = gy where x > 0, else slope gy: at 0, where there is no derivative, it is taken from below.
 extern "C" __global__ void leaky_relu_grad(
     const float* __restrict__ gy,  // (size,)

@@ -1,12 +1,12 @@
-// philox.cu: random numbers by counter, Philox 4x32-10      (Salmon, Moraes, Dror and Shaw 2011; kernels/philox/reference.py)
+// philox.cu: random numbers by counter, Philox 4x32-10 (Salmon et al. 2011)      (kernels/philox/reference.py)
 //
 // Shapes  state (6,) uint32: two words of key, four of a 128-bit counter, the lowest first; out has `size` elements
-// Block   256 threads, a thread an element: a warp stores 128 contiguous bytes. Element e is word e % 4 of the cipher of
-//         counter + e / 4; each of the four threads of a cipher block enciphers it anew, 20 products, so that none waits.
+// Block   256 threads, a thread an element: a warp stores 128 contiguous bytes. Element e is word e % 4 of the cipher
+//         of counter + e / 4; each of a cipher block's four threads enciphers it anew: 20 products, and no waiting.
 // Launch  grid (size / 256, rounded up), block (256)
 //
-// The same bits on every device: floating point is double, with only + - * / and sqrt, which round exactly, in the order
-// of reference.py. This file is compiled without contraction: a * b + c rounds twice.
+// The same bits on every device: floating point is double, with only + - * / and sqrt, which round exactly, in the
+// order of reference.py. This file is compiled without contraction: a * b + c rounds twice.
 
 constexpr int TERMS = 8;  // coefficients of each of the quantile's polynomials
 
@@ -31,7 +31,8 @@ __device__ unsigned int word_at(const unsigned int* state, int e) {
         k0 += 0x9E3779B9u;  // golden ratio
         k1 += 0xBB67AE85u;  // sqrt(3) - 1
     }
-    const unsigned int low = e & 1 ? c[1] : c[0], high = e & 1 ? c[3] : c[2];  // an index known only now would need memory
+    // Chosen, not indexed: registers have no addresses.
+    const unsigned int low = e & 1 ? c[1] : c[0], high = e & 1 ? c[3] : c[2];
     return e & 2 ? high : low;
 }
 
@@ -63,8 +64,8 @@ __device__ double natural_log(double x) {
     return e * 0.6931471805599453 + 2.0 * s * horner(ATANH_SERIES, s * s);
 }
 
-// The z with Phi(z) = p, to 16 digits (Wichura 1988, AS 241, PPND16). Its third pair of polynomials is for p < exp(-25):
-// never reached, for p >= 2^-33.
+// The z with Phi(z) = p, to 16 digits (Wichura 1988, AS 241, PPND16). The third pair of polynomials there, for
+// p < exp(-25), is never reached: p >= 2^-33.
 __device__ double quantile(double p) {
     constexpr double MIDDLE_NUMERATOR[TERMS] = {
         2.5090809287301226727e3, 3.3430575583588128105e4, 6.7265770927008700853e4, 4.5921953931549871457e4,
@@ -88,7 +89,7 @@ __device__ double quantile(double p) {
     return q < 0.0 ? -z : z;
 }
 
-// ---- philox ----------------------------------------------------------------------------------------------------------
+// ---- philox ---------------------------------------------------------------------------------------------------------
 extern "C" __global__ void philox(
     const unsigned int* __restrict__ state,  // (6,)
     unsigned int* __restrict__ words,        // (blocks, 4), `size` words
@@ -97,7 +98,7 @@ extern "C" __global__ void philox(
     if (e < size) words[e] = word_at(state, e);
 }
 
-// ---- uniform ---------------------------------------------------------------------------------------------------------
+// ---- uniform --------------------------------------------------------------------------------------------------------
 extern "C" __global__ void uniform(
     const unsigned int* __restrict__ state,  // (6,)
     float* __restrict__ out,                 // (size,)
@@ -106,7 +107,7 @@ extern "C" __global__ void uniform(
     if (e < size) out[e] = (float)(low + (high - low) * unit_at(state, e));
 }
 
-// ---- normal ----------------------------------------------------------------------------------------------------------
+// ---- normal ---------------------------------------------------------------------------------------------------------
 extern "C" __global__ void normal(
     const unsigned int* __restrict__ state,  // (6,)
     float* __restrict__ out,                 // (size,)
@@ -115,7 +116,7 @@ extern "C" __global__ void normal(
     if (e < size) out[e] = (float)(mean + std * quantile(unit_at(state, e)));
 }
 
-// ---- truncated_normal ------------------------------------------------------------------------------------------------
+// ---- truncated_normal -----------------------------------------------------------------------------------------------
 // Normal, given that it lies within two standard deviations: u is squeezed between Phi(-2) and Phi(2).
 extern "C" __global__ void truncated_normal(
     const unsigned int* __restrict__ state,  // (6,)

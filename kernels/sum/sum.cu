@@ -4,13 +4,14 @@
 
 constexpr int BLOCK = 256;  // threads
 
-// ---- sum -------------------------------------------------------------------------------------------------------------
-// Block   (lanes, BLOCK / lanes): thread (tx, ty) is at column c = tx of a tile of `lanes` columns and begins at b = ty.
-//         lanes, a power of two up to 32, is the least that covers C: neighbouring threads read neighbouring floats if C
-//         is large (down the columns), and if C is 1 (along b).
+// ---- sum ------------------------------------------------------------------------------------------------------------
+// Block   (lanes, BLOCK / lanes): thread (tx, ty) is at column c = tx of a tile of `lanes` columns and begins at b =
+//         ty. lanes, a power of two up to 32, is the least that covers C: neighbouring threads read neighbouring floats
+//         if C is large (down the columns), and if C is 1 (along b).
 // Launch  grid (A * tiles of C), block (lanes, BLOCK / lanes)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
-// Sums    thread ty adds b = ty, ty + blockDim.y, ... in this order; then a tree over ty: the lower half takes the upper.
+// Sums    thread ty adds b = ty, ty + blockDim.y, ... in this order; then a tree over ty: the lower
+//         half takes the upper half, and so on.
 extern "C" __global__ void __launch_bounds__(256) sum(
     const float* __restrict__ x,  // (A,B,C)
     float* __restrict__ y,        // (A,C)
@@ -33,7 +34,7 @@ extern "C" __global__ void __launch_bounds__(256) sum(
     if (threadIdx.y == 0 && c < C) y[(long long)a * C + c] = partial[thread];
 }
 
-// ---- broadcast_to ----------------------------------------------------------------------------------------------------
+// ---- broadcast_to ---------------------------------------------------------------------------------------------------
 // y[n,h,w,c] = x at its strides: a step along axis h of y moves x_h elements in x, and 0 where x is stretched.
 // Block   BLOCK threads, a thread an element of y: a warp stores 128 contiguous bytes
 // Launch  grid (size / BLOCK, rounded up), block (BLOCK)
