@@ -34,14 +34,17 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
     inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
     factor, gscale, gshift = scale * inverse, products.sum(axis=0) * inverse, sums.sum(axis=0)
     per_channel = np.stack([factor, factor * gshift / m, factor * inverse * gscale / m]).astype(np.float32)
-    gx = combine(gy.reshape(m, -1), x.reshape(m, -1), mean, per_channel)
-    return gx.reshape(x.shape), gscale.astype(np.float32), gshift.astype(np.float32)
+    gx = np.empty(x.shape, np.float32)
+    combine(gy.reshape(m, -1), x.reshape(m, -1), mean, per_channel, gx.reshape(m, -1))
+    return gx, gscale.astype(np.float32), gshift.astype(np.float32)
 
 
 def batch_norm_inference(x, scale, shift, mean, variance, eps):
     """y with a given mean and variance."""
     factor = (scale / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
-    return normalise(x.reshape(-1, x.shape[-1]), mean, factor, shift).reshape(x.shape)
+    y = np.empty(x.shape, np.float32)
+    normalise(x.reshape(-1, x.shape[-1]), mean, factor, shift, y.reshape(-1, x.shape[-1]))
+    return y
 
 
 @parallel
@@ -84,23 +87,19 @@ def correlations(gy, x, mean, chunk):
 
 
 @parallel
-def normalise(x, mean, factor, shift):
+def normalise(x, mean, factor, shift, y):
     """y (M,C) = (x - mean) factor + shift, with mean, factor, shift (C,)."""
-    y = np.empty_like(x)
     m, c = x.shape
     for row in numba.prange(m):
         for k in range(c):
             y[row, k] = (x[row, k] - mean[k]) * factor[k] + shift[k]
-    return y
 
 
 @parallel
-def combine(gy, x, mean, per_channel):
+def combine(gy, x, mean, per_channel, gx):
     """gx (M,C) = factor gy - a - b (x - mean), with per_channel (3,C) = factor, a, b."""
-    gx = np.empty_like(x)
     m, c = x.shape
     factor, a, b = per_channel
     for row in numba.prange(m):
         for k in range(c):
             gx[row, k] = factor[k] * gy[row, k] - a[k] - b[k] * (x[row, k] - mean[k])
-    return gx

@@ -11,19 +11,19 @@ __all__ = ["leaky_relu", "leaky_relu_grad"]
 
 
 def leaky_relu(x, slope):
-    """y of the shape of x."""
-    return scaled(x.reshape(-1), x.reshape(-1), np.float32(slope)).reshape(x.shape)
+    """y of the shape of x: the arithmetic of its gradient, with x in the place of gy."""
+    return leaky_relu_grad(x, x, slope)
 
 
 def leaky_relu_grad(gy, x, slope):
     """gx of the shape of x."""
-    return scaled(gy.reshape(-1), x.reshape(-1), np.float32(slope)).reshape(x.shape)
+    gx = np.empty(x.shape, np.float32)
+    scale(gy.reshape(-1), x.reshape(-1), np.float32(slope), gx.reshape(-1))
+    return gx
 
 
 @parallel
-def scaled(a, x, slope):
-    """a where x > 0, slope a elsewhere; all (n,). With a = x it is the function, with a = gy its gradient."""
-    y = np.empty_like(x)
+def scale(gy, x, slope, gx):
+    """gx = gy where x > 0, slope gy elsewhere; all (n,)."""
     for i in numba.prange(x.size):
-        y[i] = a[i] if x[i] > 0 else slope * a[i]
-    return y
+        gx[i] = gy[i] if x[i] > 0 else slope * gy[i]

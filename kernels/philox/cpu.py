@@ -15,12 +15,45 @@ __all__ = ["normal", "philox", "truncated_normal", "uniform"]
 horner = numba.njit(reference.horner, cache=True)
 
 
-@parallel
 def philox(state, blocks):
     """uint32 (blocks, 4): block b is the cipher of counter + b."""
     words = np.empty((blocks, 4), np.uint32)
+    encipher(state, words)
+    return words
+
+
+def uniform(state, shape, low, high):
+    """float32 of `shape`, uniform between low and high: a product and a sum, which NumPy does as well."""
+    unit = (one_word_each(state, shape) + 0.5) * 2.0**-32
+    return (low + (high - low) * unit).astype(np.float32)
+
+
+def normal(state, shape, mean, std):
+    """float32 of `shape`, normal."""
+    numbers = np.empty(shape, np.float32)
+    quantiles(one_word_each(state, shape).reshape(-1), 0.0, 1.0, float(mean), float(std), numbers.reshape(-1))
+    return numbers
+
+
+def truncated_normal(state, shape, mean, std):
+    """float32 of `shape`, normal given that it lies within two standard deviations of the mean."""
+    numbers = np.empty(shape, np.float32)
+    below, within = reference.BELOW_MINUS_2, reference.WITHIN_2
+    quantiles(one_word_each(state, shape).reshape(-1), below, within, float(mean), float(std), numbers.reshape(-1))
+    return numbers
+
+
+def one_word_each(state, shape):
+    """The words of the cipher that the elements of `shape` take: uint32 of that shape."""
+    elements = math.prod(shape)
+    return philox(state, -(-elements // 4)).reshape(-1)[:elements].reshape(shape)
+
+
+@parallel
+def encipher(state, words):
+    """words (blocks, 4) of the key and counter in state (6,), all uint32; computed with 64 bits."""
     mask, half = np.uint64(reference.MASK), np.uint64(32)
-    for b in numba.prange(blocks):
+    for b in numba.prange(len(words)):
         k0, k1 = np.uint64(state[0]), np.uint64(state[1])
         c0 = np.uint64(b) + state[2]  # 128-bit sum, 32 bits at a time
         c1 = (c0 >> half) + state[3]
@@ -33,40 +66,14 @@ def philox(state, blocks):
             c2, c3 = (product0 >> half) ^ c3 ^ k1, product0 & mask
             k0, k1 = (k0 + np.uint64(reference.WEYL[0])) & mask, (k1 + np.uint64(reference.WEYL[1])) & mask
         words[b, 0], words[b, 1], words[b, 2], words[b, 3] = c0, c1, c2, c3
-    return words
-
-
-def uniform(state, shape, low, high):
-    """float32 of `shape`, uniform between low and high: a sum and a product, which NumPy does as well."""
-    unit = (words(state, shape) + 0.5) * 2.0**-32
-    return (low + (high - low) * unit).astype(np.float32).reshape(shape)
-
-
-def normal(state, shape, mean, std):
-    """float32 of `shape`, normal."""
-    return quantiles(words(state, shape), 0.0, 1.0, float(mean), float(std)).reshape(shape)
-
-
-def truncated_normal(state, shape, mean, std):
-    """float32 of `shape`, normal given that it lies within two standard deviations of the mean."""
-    below, within = reference.BELOW_MINUS_2, reference.WITHIN_2
-    return quantiles(words(state, shape), below, within, float(mean), float(std)).reshape(shape)
-
-
-def words(state, shape):
-    """One word of the cipher for each element of `shape`, flat."""
-    elements = math.prod(shape)
-    return philox(state, -(-elements // 4)).reshape(-1)[:elements]
 
 
 @parallel
-def quantiles(words, below, within, mean, std):
-    """float32 (n,): mean + std z, where z is the normal quantile of below + within u."""
-    numbers = np.empty(words.size, np.float32)
+def quantiles(words, below, within, mean, std, numbers):
+    """numbers (n,) = mean + std z, where z is the normal quantile of below + within u, and u is made of words (n,)."""
     for i in numba.prange(words.size):
         u = (words[i] + 0.5) * 2.0**-32
         numbers[i] = mean + std * quantile(below + within * u)  # 0 + 1 u is u to the last bit
-    return numbers
 
 
 @numba.njit(cache=True)
