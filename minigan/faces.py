@@ -78,15 +78,15 @@ class Layer:
         self.polygon([(x + rx * c * cos - ry * s * sin, y + rx * c * sin + ry * s * cos) for c, s in CIRCLE], colour)
 
     def line(self, points: Points, width: float, colour: Colour | int) -> None:
-        """Draw a line through the points."""
+        """Draw a line of that width through the points."""
         width = max(1, round(width * self.pose.scale * self.pixels))
         self.pen.line(self.pose(points, self.pixels), fill=colour, width=width, joint="curve")
 
 
 class Chance:
-    """The random numbers of face `index`: of a generator keyed by (seed, index), so that no face depends on another.
+    """The random numbers of face `index`, from a generator keyed by (seed, index): no face depends on another.
 
-    Only `random` is asked for, the least that there is to change from one NumPy to the next.
+    Only `random` is asked for, the plainest of the generator's methods and the least likely ever to change.
     """
 
     def __init__(self, seed: int, index: int):
@@ -100,9 +100,9 @@ class Chance:
         """One of the options."""
         return options[int(self.random() * len(options))]
 
-    def near(self, colour: Colour, spread: float = 10) -> Colour:
+    def near(self, colour: Colour) -> Colour:
         """A colour somewhat lighter or darker than this one."""
-        lighter = self.between(-spread, spread)
+        lighter = self.between(-10, 10)
         return tuple(round(min(255, max(0, band + lighter + self.between(-4, 4)))) for band in colour)
 
 
@@ -129,20 +129,12 @@ def _face(pixels: int, chance: Chance) -> Image.Image:
     ears = chance.between(0.06, 0.13), chance.between(0.13, 0.2)  # y and x of the left ear's tip
     cheeks = chance.between(0.345, 0.385)  # half the head's width
 
-    picture = Layer("RGB", pixels, pose)
-    _background(picture, chance)
-
-    coat = Layer("RGB", pixels, pose)
+    picture, coat, head = Layer("RGB", pixels, pose), Layer("RGB", pixels, pose), Layer("L", pixels, pose)
     look = chance.choice(_solid, _tabby, _tabby, _tuxedo, _calico, _points)(coat, chance)
-
-    shadow = _scaled(look.fur, 0.72)
-    body = Layer("L", pixels, pose)
-    body.ellipse(0.5, 1.12, 0.34, 0.3, 255)
-    picture.image.paste(_scaled(look.fur, 0.86), mask=body.image)
-    outline, head = Layer("L", pixels, pose), Layer("L", pixels, pose)
-    _head(outline, ears, cheeks, 0.018)
-    _head(head, ears, cheeks, 0)
-    picture.image.paste(shadow, mask=outline.image)
+    _background(picture, chance)
+    picture.ellipse(0.5, 1.12, 0.34, 0.3, _scaled(look.fur, 0.86))  # shoulders
+    _head(picture, ears, cheeks, 0.018, _scaled(look.fur, 0.72))  # its rim stays, as an outline
+    _head(head, ears, cheeks, 0, 255)
     picture.image.paste(coat.image, mask=head.image)
     _inner_ears(picture, ears, look)
     _muzzle(picture, look)
@@ -233,15 +225,15 @@ def _points(coat: Layer, chance: Chance) -> Look:
     return Look(fur, _mixed(fur, point, 0.85), _scaled(point, 0.6), BLUE, WHITE, _scaled(ROSE, 0.8))
 
 
-def _head(mask: Layer, ears: tuple[float, float], cheeks: float, grow: float) -> None:
+def _head(layer: Layer, ears: tuple[float, float], cheeks: float, grow: float, colour: Colour | int) -> None:
     """The silhouette, a little larger by `grow`: a round head, two ears, and tufts on the cheeks."""
     tip_y, tip_x = ears
-    mask.ellipse(0.5, 0.585, cheeks + grow, 0.315 + grow, 255)
+    layer.ellipse(0.5, 0.585, cheeks + grow, 0.315 + grow, colour)
     for side in (-1, 1):
         tip, outer, inner = (0.5 + side * x for x in (0.5 - tip_x + grow, 0.36 + grow, 0.07 - grow))
-        mask.polygon([(tip, tip_y - 1.6 * grow), (outer, 0.52), (inner, 0.31)], 255)
+        layer.polygon([(tip, tip_y - 1.6 * grow), (outer, 0.52), (inner, 0.31)], colour)
         top, upper, lower, bottom = (0.5 + side * x for x in (0.3, cheeks + 0.05 + grow, cheeks + 0.03 + grow, 0.2))
-        mask.polygon([(top, 0.55), (upper, 0.69 + grow / 2), (lower, 0.76 + grow), (bottom, 0.84)], 255)
+        layer.polygon([(top, 0.55), (upper, 0.69 + grow / 2), (lower, 0.76 + grow), (bottom, 0.84)], colour)
 
 
 def _inner_ears(picture: Layer, ears: tuple[float, float], look: Look) -> None:
