@@ -27,12 +27,8 @@ static void poison_shared_memory() { memset(__start_shared, 0xff, __stop_shared 
 
 struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
-struct alignas(8) uint2 { unsigned x, y; };
-struct alignas(16) uint4 { unsigned x, y, z, w; };
 static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
-static inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
-static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 // ---- barriers and shuffles ------------------------------------------------------------------------------------------
 static void __syncthreads(int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
@@ -90,7 +86,6 @@ static inline double min(double a, double b) { return fmin(a, b); }
 static inline double max(double a, double b) { return fmax(a, b); }
 static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 template <class T> static inline T __ldg(const T* pointer) { return *pointer; }
-static inline unsigned __umulhi(unsigned a, unsigned b) { return ((uint64_t)a * b) >> 32; }
 
 // Rounded once, never fused: what the host's own operators do under -ffp-contract=off.
 static inline float __fadd_rn(float a, float b) { return a + b; }
@@ -105,16 +100,3 @@ static inline double __dmul_rn(double a, double b) { return a * b; }
 static inline double __ddiv_rn(double a, double b) { return a / b; }
 static inline double __dsqrt_rn(double x) { return sqrt(x); }
 static inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
-
-template <class To, class From> static inline To same_bits(From from) {
-    To to;
-    static_assert(sizeof(to) == sizeof(from), "as many bits");
-    memcpy(&to, &from, sizeof(to));
-    return to;
-}
-static inline int __float_as_int(float x) { return same_bits<int>(x); }
-static inline float __int_as_float(int x) { return same_bits<float>(x); }
-static inline unsigned __float_as_uint(float x) { return same_bits<unsigned>(x); }
-static inline float __uint_as_float(unsigned x) { return same_bits<float>(x); }
-static inline long long __double_as_longlong(double x) { return same_bits<long long>(x); }
-static inline double __longlong_as_double(long long x) { return same_bits<double>(x); }

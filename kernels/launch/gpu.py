@@ -14,7 +14,7 @@ try:
     import cupy
 except ImportError as error:
     raise DeviceError(
-        "the device 'cuda' needs CuPy: pip install 'minigan[cuda13]' (or 'minigan[cuda12]', as the driver has it)"
+        f"cuda: needs CuPy ({error}): pip install 'minigan[cuda13]', or 'minigan[cuda12]' if the driver is of CUDA 12"
     ) from error
 
 
@@ -28,7 +28,7 @@ def _major() -> int:
     try:
         cupy.cuda.runtime.getDeviceCount()
     except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise DeviceError(f"the device 'cuda' needs an NVIDIA GPU and its driver: {error}") from error
+        raise DeviceError(f"cuda: needs an NVIDIA GPU and its driver ({error})") from error
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
     nvrtc.version(major)
     return major
@@ -43,6 +43,7 @@ def array(values) -> cupy.ndarray:
 
 
 numpy = cupy.asnumpy  # and back
+copy = cupy.copyto
 
 
 @functools.cache

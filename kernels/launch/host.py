@@ -67,7 +67,7 @@ def compiler() -> str:
     for name in (os.environ.get("CXX"), "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path
-    raise DeviceError("the device 'emulated' needs g++ or clang++ (apt install g++), or the path of one in $CXX")
+    raise DeviceError("emulated: needs g++ or clang++ (apt install g++), or the path of one in $CXX")
 
 
 @functools.cache
@@ -89,7 +89,7 @@ def sanitized_environment() -> dict[str, str]:
         found = subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True)
         if Path(found.stdout.strip()).is_absolute():
             return {**os.environ, "LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
-    raise DeviceError(f"{compiler()} has no address sanitizer")
+    raise DeviceError(f"emulated: {compiler()} has no address sanitizer")
 
 
 def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
@@ -121,7 +121,7 @@ def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None
 def _library(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
     """The source compiled and loaded."""
     if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
-        raise DeviceError("sanitize=True needs Python started with env=kernels.launch.host.sanitized_environment()")
+        raise DeviceError("emulated: sanitize=True needs Python started in kernels.launch.host.sanitized_environment()")
     options = [*OPTIONS, *(SANITIZED if sanitize else ()), *(f"-D{name}={value}" for name, value in sorted(defines))]
     text = "\n".join([_header(), source.text, *(_entry(name, source.kernels[name]) for name in source.kernels)])
 

@@ -65,7 +65,7 @@ def version(major: int) -> str:
     try:
         return importlib.metadata.version(WHEELS[major])
     except importlib.metadata.PackageNotFoundError:
-        raise DeviceError(f"no NVRTC for CUDA {major}: pip install 'minigan[cuda{major}]'") from None
+        raise DeviceError(f"cuda: needs NVRTC for CUDA {major}: pip install 'minigan[cuda{major}]'") from None
 
 
 @functools.cache

@@ -1,0 +1,62 @@
+"""What a test may ask for: a seed, and a device, which this machine may not have."""
+
+from __future__ import annotations
+
+import pytest
+
+import kernels
+
+
+def pytest_addoption(parser):
+    parser.addoption("--seed", type=int, default=0, help="seed of every random test (default 0)")
+    parser.addoption(
+        "--device", action="append", choices=kernels.DEVICES, help="test on this device alone; may be given again"
+    )
+
+
+def pytest_report_header(config):
+    lines = []
+    for name in kernels.DEVICES:
+        try:
+            kernels.device(name)
+            lines.append(f"device {name}: tested" if name in devices(config) else f"device {name}: not asked for")
+        except kernels.DeviceError as error:
+            lines.append(f"device {name}: its tests are skipped: {error}")
+    return lines
+
+
+def pytest_generate_tests(metafunc):
+    if "device" in metafunc.fixturenames:
+        metafunc.parametrize("device", devices(metafunc.config), indirect=True)
+
+
+def devices(config):
+    """The devices to test, by name."""
+    return config.getoption("--device") or kernels.DEVICES
+
+
+def device_or_skip(name):
+    try:
+        return kernels.device(name)
+    except kernels.DeviceError as error:
+        return pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def device(request):
+    """Each device in turn."""
+    return device_or_skip(request.param)
+
+
+@pytest.fixture(scope="session")
+def emulated():
+    """The device on which the `.cu` files run without a GPU."""
+    return device_or_skip("emulated")
+
+
+@pytest.fixture(scope="session")
+def seed(request):
+    """Of the test's random numbers; a failing test shows it."""
+    value = request.config.getoption("--seed")
+    print(f"--seed {value}")
+    return value
