@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kernels
+from kernels.launch import nvrtc as compiler
 
 
 def pytest_addoption(parser):
@@ -60,3 +61,12 @@ def seed(request):
     value = request.config.getoption("--seed")
     print(f"--seed {value}")
     return value
+
+
+@pytest.fixture(scope="session")
+def nvrtc():
+    """NVIDIA's compiler, which needs no GPU: the major version of the newest installed."""
+    try:
+        return compiler.newest()
+    except kernels.DeviceError as error:
+        return pytest.skip(str(error))

@@ -6,6 +6,7 @@ what the tests compile for every architecture is thereby what a GPU runs.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import importlib.metadata
@@ -68,6 +69,15 @@ def version(major: int) -> str:
         raise DeviceError(f"cuda: needs NVRTC for CUDA {major}: pip install 'minigan[cuda{major}]'") from None
 
 
+def newest() -> int:
+    """The newest major version of CUDA whose NVRTC is installed; a DeviceError if there is none."""
+    for major in sorted(WHEELS, reverse=True):
+        with contextlib.suppress(DeviceError):
+            version(major)
+            return major
+    raise DeviceError(f"NVRTC is not installed: pip install {WHEELS[max(WHEELS)]}")
+
+
 @functools.cache
 def _library(major: int) -> ctypes.CDLL:
     version(major)
@@ -84,7 +94,7 @@ def options(source, defines: frozenset, architecture: str) -> list[str]:
     return [*OPTIONS, f"-arch={architecture}", f"-fmad={'true' if source.contract else 'false'}", *constants]
 
 
-def compile(source, defines: frozenset, architecture: str, major: int = 13) -> Cubin:
+def compile(source, defines: frozenset, architecture: str, major: int) -> Cubin:
     """Compile a Source for a real architecture, with the NVRTC of that major version of CUDA.
 
     Raises

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -117,7 +118,7 @@ def _extent(where: str, what: str, extent: tuple[int, ...], limits: tuple[int, i
     given = tuple(operator.index(length) for length in extent)
     full = given + (1,) * (3 - len(given))
     if len(full) != 3 or not all(1 <= length <= limit for length, limit in zip(full, limits, strict=True)):
-        raise ValueError(f"{where}: {what} is {given}, and wants one to three numbers from 1 to {limits}")
+        raise ValueError(f"{where}: {what} is {given}, and must be one to three numbers from 1 to {limits}")
     return full
 
 
@@ -125,7 +126,7 @@ def _array(where: str, parameter: Parameter, array):
     """The array, if the kernel reads it right."""
     home(array)
     if array.dtype != parameter.dtype:
-        raise TypeError(f"{where}: {parameter.name} is {array.dtype} and must be {parameter.dtype}")
+        raise TypeError(f"{where}: {parameter.name} is {array.dtype}, and must be {parameter.dtype}")
     if not array.flags.c_contiguous:
         raise ValueError(
             f"{where}: {parameter.name} is not C-contiguous (shape {array.shape}, strides {array.strides})"
@@ -133,13 +134,18 @@ def _array(where: str, parameter: Parameter, array):
     return array
 
 
-def _number(where: str, parameter: Parameter, value):
-    """The number as a NumPy scalar of the parameter's type: exact if it is an integer, rounded if it is a float."""
+def _number(where: str, parameter: Parameter, value) -> np.number:
+    """The number as the parameter's type: an integer exactly, a float rounded."""
     if not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{where}: {parameter.name} is {type(value).__name__} and must be a number ({parameter.ctype})")
+        raise TypeError(f"{where}: {parameter.name} is a {type(value).__name__}, and must be a number")
     if parameter.dtype.kind == "f":
-        return parameter.dtype.type(value)
-    bounds = np.iinfo(parameter.dtype)
-    if value != int(value) or not bounds.min <= value <= bounds.max:
-        raise ValueError(f"{where}: {parameter.name} is {value} and must be an integer ({parameter.ctype})")
+        limits = np.finfo(parameter.dtype)
+        fits = not float(limits.max) < abs(value) < math.inf
+    else:
+        limits = np.iinfo(parameter.dtype)
+        fits = isinstance(value, (int, np.integer)) and limits.min <= value <= limits.max
+    if not fits:
+        raise ValueError(
+            f"{where}: {parameter.name} is {value}, and must be {parameter.ctype} from {limits.min} to {limits.max}"
+        )
     return parameter.dtype.type(value)

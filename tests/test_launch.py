@@ -1,0 +1,239 @@
+"""`launch` hands a kernel only what its signature says, and says clearly what it refuses."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels.launch import Source, empty, host, recording
+from kernels.launch.cache import cached
+from kernels.launch.source import HOMES
+
+SCALE = """
+// extern "C" __global__ void hidden(float* in_a_comment) {}
+extern "C" __global__ void __launch_bounds__(32 * (2 + 2)) scale(
+    const float* __restrict__ x,  // (n,)
+    float* y,                     // (n,), a comma in a comment
+    int n, float factor, unsigned long long stride) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) y[i] = OFFSET + factor * x[i * stride];
+}
+"""
+SOURCE = Source("tests", "scale.cu", text=SCALE)
+X = np.arange(6, dtype=np.float32)
+
+
+def launch(*arguments, kernel="scale", grid=(1,), block=(8,), **defines):
+    SOURCE.launch(kernel, grid, block, *arguments, **{"OFFSET": 1, **defines})
+
+
+def test_signature():
+    """The parameters are read out of the text: comments, qualifiers and launch bounds are not in the way."""
+    assert [(p.name, p.ctype, p.pointer, p.const) for p in SOURCE.kernels["scale"]] == [
+        ("x", "float", True, True),
+        ("y", "float", True, False),
+        ("n", "int", False, False),
+        ("factor", "float", False, False),
+        ("stride", "unsigned long long", False, False),
+    ]
+    assert list(SOURCE.kernels) == ["scale"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("__global__ void f(int n) {}", "1 __global__ functions, but 0"),
+        ('extern "C" __global__ void f(half* x) {}', "parameter `half* x` is not one of float, double"),
+        ('extern "C" __global__ void f(float** x) {}', "f: parameter `float** x`"),
+    ],
+)
+def test_signature_that_cannot_be_read(text, message):
+    """A kernel that launch cannot check is refused when it is read, not when it is run."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Source("tests", "bad.cu", text=text)
+
+
+def test_arguments_arrive(emulated):
+    """Every number arrives as its parameter's type, and -D as a constant; Python's and NumPy's numbers alike."""
+    y = empty(X, (3,))
+    launch(X, y, np.int64(3), 2, 2, OFFSET=7)
+    np.testing.assert_array_equal(y, [7, 11, 15])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((X, X, 6, 1.0), TypeError, "4 arguments for 5 parameters (x, y, n, factor, stride)"),
+        ((X.astype(np.float64), X, 6, 1.0, 1), TypeError, "scale: x is float64, and must be float32"),
+        ((X, X.view(np.int32), 6, 1.0, 1), TypeError, "scale: y is int32, and must be float32"),
+        ((X[::2], X, 3, 1.0, 1), ValueError, "x is not C-contiguous (shape (3,), strides (8,))"),
+        ((X, [0.0] * 6, 6, 1.0, 1), TypeError, "must live in one place, but they are list, ndarray"),
+        ((2.0, 3.0, 6, 1.0, 1), TypeError, "no kernel reaches a float: arrays are ndarray"),
+        ((X, X, 2**31, 1.0, 1), ValueError, "n is 2147483648, and must be int from -2147483648 to 2147483647"),
+        ((X, X, 6.5, 1.0, 1), ValueError, "n is 6.5, and must be int from"),
+        ((X, X, 6, 1.0, -1), ValueError, "stride is -1, and must be unsigned long long from 0"),
+        ((X, X, 6, "1", 1), TypeError, "factor is a str, and must be a number"),
+        ((X, X, X, 1.0, 1), TypeError, "n is a ndarray, and must be a number"),
+        ((X, X, 6, 1e39, 1), ValueError, "factor is 1e+39, and must be float from -3.4028"),
+    ],
+)
+def test_refused_arguments(arguments, error, message):
+    """What a raw kernel would misread is an error that names kernel, parameter, what came and what is wanted."""
+    with pytest.raises(error, match=re.escape(message)) as refused:
+        launch(*arguments)
+    assert str(refused.value).startswith(("tests/scale.cu: scale: ", "no kernel"))
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"grid": (0,)}, "grid is (0,)"),
+        ({"grid": (1, 65536)}, "grid is (1, 65536)"),
+        ({"block": (2048,)}, "block is (2048,)"),
+        ({"block": (64, 32)}, "a block of (64, 32, 1) has more than 1024 threads"),
+        ({"block": (1, 1, 1, 1)}, "block is (1, 1, 1, 1)"),
+        ({"kernel": "scael"}, "has no kernel 'scael': it has scale"),
+    ],
+)
+def test_refused_launches(where, message):
+    """So are grids and blocks that no GPU takes, an empty grid among them."""
+    with pytest.raises(ValueError, match=re.escape(message)):
+        launch(X, X, 6, 1.0, 1, **where)
+
+
+def test_read_only_output(emulated):
+    """An array that the kernel writes must be writable; one that it reads need not be."""
+    fixed = X.copy()
+    fixed.flags.writeable = False
+    launch(fixed, X.copy(), 6, 1.0, 1)
+    with pytest.raises(ValueError, match="y is read-only, and the kernel writes it"):
+        launch(X, fixed, 6, 1.0, 1)
+
+
+def test_recording():
+    """While recording, launches are checked and noted, once for each kernel and set of constants, and not run."""
+    y = np.zeros(6, np.float32)
+    with recording() as variants:
+        for offset in (1, 2, 2):
+            launch(X, y, 6, 1.0, 1, OFFSET=offset)
+        with pytest.raises(TypeError):
+            launch(X, y, 6, 1.0)
+    assert variants == {(SOURCE, "scale", frozenset({("OFFSET", offset)})) for offset in (1, 2)}
+    np.testing.assert_array_equal(y, 0)
+
+
+def test_includes_are_joined(tmp_path, monkeypatch):
+    """A room's own header is part of the text, once, and messages keep each file's line numbers."""
+    (tmp_path / "a_room").mkdir()
+    (tmp_path / "a_room" / "tile.cuh").write_text("constexpr int TILE = 8;\n")
+    (tmp_path / "a_room" / "a.cu").write_text('#include "tile.cuh"\n#include "tile.cuh"\nint after;\n')
+    monkeypatch.syspath_prepend(tmp_path)
+    assert Source("a_room", "a.cu").text.splitlines() == [
+        '#line 1 "a_room/a.cu"',
+        '#line 1 "a_room/tile.cuh"',
+        "constexpr int TILE = 8;",
+        "",
+        '#line 2 "a_room/a.cu"',
+        "",
+        "int after;",
+    ]
+
+
+def test_cache(tmp_path, monkeypatch):
+    """A file is made once for its content; what was interrupted leaves nothing behind."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    made = []
+
+    def make(path):
+        made.append(path)
+        path.write_text("whole")
+
+    def interrupted(path):
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        cached("emulated", ["text"], ".so", interrupted)
+    assert list((tmp_path / "minigan" / "emulated").iterdir()) == []
+    path = cached("emulated", ["text"], ".so", make)
+    assert path == cached("emulated", ["text"], ".so", make) != cached("emulated", ["te", "xt"], ".so", make)
+    assert path.read_text() == "whole"
+    assert len(made) == 2
+
+
+def test_no_compiler(monkeypatch):
+    """Where there is no C++ compiler, `emulated` says what to install."""
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(kernels.DeviceError, match=r"emulated: needs g\+\+ or clang\+\+"):
+        host.compiler.__wrapped__()
+
+
+def import_gpu():
+    """A fresh `kernels.launch.gpu` that no other test meets."""
+    spec = importlib.util.find_spec("kernels.launch.gpu")
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+
+
+def test_no_cupy(monkeypatch):
+    """Without CuPy, `cuda` says what to install; nothing falls back."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(kernels.DeviceError, match=r"cuda: needs CuPy .* pip install 'minigan\[cuda13\]'"):
+        import_gpu()
+
+
+class FakeArray(np.ndarray):
+    """Stands for an array on the GPU."""
+
+
+def fake_cupy(launches):
+    """The part of CuPy that kernels.launch.gpu speaks to. It launches nothing: it notes what it is handed."""
+
+    class RawModule:
+        def __init__(self, *, path: str):
+            with open(path, "rb") as file:
+                self.code = file.read()
+
+        def get_function(self, name):
+            return lambda grid, block, arguments: launches.append((name, self.code, grid, block, arguments))
+
+    cupy = types.ModuleType("cupy")
+    cupy.ndarray, cupy.RawModule, cupy.RawKernel = FakeArray, RawModule, object
+    cupy.empty = cupy.asnumpy = cupy.copyto = None
+    cupy.cuda = types.SimpleNamespace(
+        runtime=types.SimpleNamespace(
+            getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
+            runtimeGetVersion=lambda: 13000,
+            CUDARuntimeError=RuntimeError,
+        ),
+        Device=lambda number: types.SimpleNamespace(compute_capability="80"),
+    )
+    return cupy
+
+
+def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
+    """CuPy gets machine code for this GPU, arrays as they are, and numbers of exactly the parameters' widths.
+
+    A Python int would be passed as 8 bytes where an `int` has 4. The launch itself needs a GPU.
+    """
+    launches = []
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(launches))
+    monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
+    import_gpu()
+
+    x = X.view(FakeArray)
+    launch(x, x, 6, 0.5, 1, grid=(2, 3))
+    [(name, code, grid, block, arguments)] = launches
+    assert (name, grid, block) == ("scale", (2, 3, 1), (8, 1, 1))
+    assert arguments[0] is x
+    assert [type(number) for number in arguments[2:]] == [np.int32, np.float32, np.uint64]
+    assert code.startswith(b"\x7fELF")
+    with pytest.raises(TypeError, match="must live in one place, but they are FakeArray, ndarray"):
+        launch(x, X, 6, 0.5, 1)
