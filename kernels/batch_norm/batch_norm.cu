@@ -1,7 +1,7 @@
 // batch_norm.cu: y = scale (x - mean) / sqrt(variance + eps) + shift, for each channel      (minigan/ops/batch_norm.py)
 //
-// Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift, gscale
-//         and gshift (C,); float32, C-contiguous
+// Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift,
+//         gscale and gshift (C,); float32, C-contiguous
 //
 // Two kinds of kernel: those that sum down the columns of x, a block for 32 channels, and a thread an element.
 

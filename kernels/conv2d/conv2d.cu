@@ -28,6 +28,8 @@ constexpr int DEPTH = 16;                  // summed indices in a tile
 constexpr int PITCH = TILE + 4;            // floats from one d to the next in shared memory
 constexpr int BLOCK = THREADS * THREADS;   // 256
 constexpr int FILL = TILE * DEPTH / BLOCK; // 4: elements of a tile that each thread brings
+constexpr int LINES = BLOCK / DEPTH;       // 16: lines between them when neighbouring threads go along d
+constexpr int LANES = BLOCK / TILE;        // 4: d between them when neighbouring threads go along the lines
 
 struct Pixel {
     int n, i, j;  // picture, row, column
@@ -38,16 +40,16 @@ __device__ Pixel pixel_at(int index, int height, int width) {
     return {index / (height * width), index / width % height, index % width};
 }
 
-// Where pixel (n, i, j) of a tensor (n, height, width, channels) begins. In 64 bits: a tensor may have 2^31 elements.
+// Where pixel (n, i, j) of a tensor (n, height, width, channels) begins. In 64 bits: it may have more than 2^31 elements.
 __device__ long long offset(int n, int i, int j, int height, int width, int channels) {
     return (long long)((n * height + i) * width + j) * channels;
 }
 
 // sum[u][v] += a[d][row u] * b[d][column v] for the thread's rows and columns and all d of the tiles.
-__device__ void multiply_tiles(const float (*a)[PITCH],     // (DEPTH, PITCH) shared
-                               const float (*b)[PITCH],     // (DEPTH, PITCH) shared
-                               float (&sum)[MICRO][MICRO])  // (rows, columns) registers
-{
+__device__ void multiply_tiles(
+    const float (*a)[PITCH],       // (DEPTH, PITCH) shared
+    const float (*b)[PITCH],       // (DEPTH, PITCH) shared
+    float (&sum)[MICRO][MICRO]) {  // (rows, columns) registers
 #pragma unroll
     for (int d = 0; d < DEPTH; ++d) {
         float row[MICRO], column[MICRO];
@@ -75,13 +77,13 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
     alignas(16) __shared__ float a[DEPTH][PITCH], b[DEPTH][PITCH];
     const int rows = N * P * Q, depth = R * S * C;
     const int thread = threadIdx.y * THREADS + threadIdx.x;
-    const int lane = thread % DEPTH, line = thread / DEPTH;  // fills d = lane of the lines line + THREADS u
+    const int lane = thread % DEPTH, line = thread / DEPTH;  // fills d = lane of the lines line + LINES u
     const int row0 = blockIdx.x * TILE, column0 = blockIdx.y * TILE;
 
     Pixel corner[FILL];  // of x: where the windows of this thread's lines begin
 #pragma unroll
     for (int u = 0; u < FILL; ++u) {
-        const Pixel out = pixel_at(row0 + line + THREADS * u, P, Q);
+        const Pixel out = pixel_at(row0 + line + LINES * u, P, Q);
         corner[u] = {out.n, out.i * STRIDE - padding, out.j * STRIDE - padding};
     }
 
@@ -90,10 +92,10 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
         const int d = d0 + lane, r = d / C / S, s = d / C % S, c = d % C;
 #pragma unroll
         for (int u = 0; u < FILL; ++u) {
-            const int i = corner[u].i + r, j = corner[u].j + s, k = column0 + line + THREADS * u;
+            const int i = corner[u].i + r, j = corner[u].j + s, k = column0 + line + LINES * u;
             const bool inside = d < depth && corner[u].n < N && 0 <= i && i < H && 0 <= j && j < W;
-            a[lane][line + THREADS * u] = inside ? x[offset(corner[u].n, i, j, H, W, C) + c] : 0.0f;
-            b[lane][line + THREADS * u] = d < depth && k < K ? w[(long long)k * depth + d] : 0.0f;
+            a[lane][line + LINES * u] = inside ? x[offset(corner[u].n, i, j, H, W, C) + c] : 0.0f;
+            b[lane][line + LINES * u] = d < depth && k < K ? w[(long long)k * depth + d] : 0.0f;
         }
         __syncthreads();  // the tiles are full
         multiply_tiles(a, b, sum);
@@ -136,14 +138,14 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
 
     const int thread = threadIdx.y * THREADS + threadIdx.x;
-    const int lane = thread % DEPTH, line = thread / DEPTH;     // fills a at d = lane, lines line + THREADS u
-    const int column = column0 + thread % TILE;                 // fills b at this line,
-    const int lane_b = thread / TILE;                           //         d = lane_b + FILL u
+    const int lane = thread % DEPTH, line = thread / DEPTH;    // fills a at d = lane of the lines line + LINES u,
+    const int line_b = thread % TILE, lane_b = thread / TILE;  // and b at d = lane_b + LANES u of the line line_b
+    const int column = column0 + line_b;
 
     Pixel start[FILL];  // of y: what tap (0, 0) of this thread's lines meets
 #pragma unroll
     for (int u = 0; u < FILL; ++u) {
-        const Pixel out = pixel_at(row0 + line + THREADS * u, height, width);
+        const Pixel out = pixel_at(row0 + line + LINES * u, height, width);
         start[u] = {out.n, (i0 + out.i * STRIDE + padding) / STRIDE, (j0 + out.j * STRIDE + padding) / STRIDE};
     }
 
@@ -154,13 +156,13 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
         for (int u = 0; u < FILL; ++u) {
             const int p = start[u].i - tap_r, q = start[u].j - tap_s;
             const bool inside = d < depth && start[u].n < N && 0 <= p && p < P && 0 <= q && q < Q;
-            a[lane][line + THREADS * u] = inside ? y[offset(start[u].n, p, q, P, Q, K) + k] : 0.0f;
+            a[lane][line + LINES * u] = inside ? y[offset(start[u].n, p, q, P, Q, K) + k] : 0.0f;
         }
 #pragma unroll
         for (int u = 0; u < FILL; ++u) {
-            const int d = d0 + lane_b + FILL * u, k = d % K;
+            const int d = d0 + lane_b + LANES * u, k = d % K;
             const int r = r0 + d / K / taps_s * STRIDE, s = s0 + d / K % taps_s * STRIDE;
-            b[lane_b + FILL * u][thread % TILE] = d < depth && column < C ? w[offset(k, r, s, R, S, C) + column] : 0.0f;
+            b[lane_b + LANES * u][line_b] = d < depth && column < C ? w[offset(k, r, s, R, S, C) + column] : 0.0f;
         }
         __syncthreads();  // the tiles are full
         multiply_tiles(a, b, sum);
@@ -194,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
     const int columns = R * S * C, depth = N * P * Q;
     const int row0 = blockIdx.y * TILE, column0 = blockIdx.x * TILE;
     const int thread = threadIdx.y * THREADS + threadIdx.x;
-    const int line = thread % TILE, lane = thread / TILE;  // fills this line at d = lane + FILL u
+    const int line = thread % TILE, lane = thread / TILE;  // fills d = lane + LANES u of this line
     const int k = row0 + line, column = column0 + line;
     const int r = column / C / S, s = column / C % S, c = column % C;
 
@@ -202,12 +204,12 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
     for (int d0 = 0; d0 < depth; d0 += DEPTH) {
 #pragma unroll
         for (int u = 0; u < FILL; ++u) {
-            const int d = d0 + lane + FILL * u;
+            const int d = d0 + lane + LANES * u;
             const Pixel at = pixel_at(d, P, Q);
             const int i = at.i * STRIDE + r - padding, j = at.j * STRIDE + s - padding;
             const bool inside = d < depth && column < columns && 0 <= i && i < H && 0 <= j && j < W;
-            a[lane + FILL * u][line] = d < depth && k < K ? y[(long long)d * K + k] : 0.0f;
-            b[lane + FILL * u][line] = inside ? x[offset(at.n, i, j, H, W, C) + c] : 0.0f;
+            a[lane + LANES * u][line] = d < depth && k < K ? y[(long long)d * K + k] : 0.0f;
+            b[lane + LANES * u][line] = inside ? x[offset(at.n, i, j, H, W, C) + c] : 0.0f;
         }
         __syncthreads();  // the tiles are full
         multiply_tiles(a, b, sum);

@@ -1,4 +1,4 @@
-// elementwise.cu: a + b, a - b, a * b, a / b with broadcasting, and x to a power      (minigan/ops/basic.py)
+// elementwise.cu: a + b, a - b, a * b, a / b with broadcasting, and x to a power      (minigan/ops/elementwise.py)
 //
 // Shapes  y (N,H,W,C) of `size` elements, C-contiguous; a and b are read through strides: a step along axis h of y
 //         moves a_h elements in a, and 0 where a is stretched. Equal shapes come as (1,1,1,size). float32.

@@ -15,6 +15,6 @@ extern "C" __global__ void image_batch(
     if (e >= size) return;
     const int n = e / C / W / H, i = e / C / W % H, j = e / C % W, c = e % C;
     const int from = mirror[n] == 1 ? W - 1 - j : j;
-    const long long row = (long long)indices[n] * H + i;  // a data set may have 2^31 bytes
+    const long long row = (long long)indices[n] * H + i;  // a data set may have more than 2^31 bytes
     batch[e] = images[(row * W + from) * C + c] / 127.5f - 1.0f;
 }

@@ -1,4 +1,4 @@
-// sigmoid.cu: y = 1 / (1 + exp(-x))      (minigan/ops/basic.py)
+// sigmoid.cu: y = 1 / (1 + exp(-x))      (minigan/ops/sigmoid.py)
 //
 // Shapes  any; x and y have `size` elements, float32, C-contiguous
 // Block   256 threads, a thread an element: a warp loads and stores 128 contiguous bytes

@@ -1,17 +1,17 @@
-// sum.cu: y[a, c] = sum over b of x[a, b, c], and the broadcast back      (minigan/ops/basic.py)
+// sum.cu: y[a, c] = sum over b of x[a, b, c], and the broadcast back      (minigan/ops/sum.py)
 //
 // Shapes  as each kernel says; float32, C-contiguous
 
 constexpr int BLOCK = 256;  // threads
 
 // ---- sum ------------------------------------------------------------------------------------------------------------
-// Block   (lanes, BLOCK / lanes): thread (tx, ty) is at column c = tx of a tile of `lanes` columns and begins at b =
-//         ty. lanes, a power of two up to 32, is the least that covers C: neighbouring threads read neighbouring floats
-//         if C is large (down the columns), and if C is 1 (along b).
+// Block   (lanes, BLOCK / lanes): thread (tx, ty) has column tx of a tile of `lanes` columns and begins at b = ty.
+//         lanes is the least power of two that covers C, at most 32: neighbouring threads read neighbouring floats,
+//         across the columns if C is large and along b if C is 1.
 // Launch  grid (A * tiles of C), block (lanes, BLOCK / lanes)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
-// Sums    thread ty adds b = ty, ty + blockDim.y, ... in this order; then a tree over ty: the lower
-//         half takes the upper half, and so on.
+// Sums    thread ty adds b = ty, ty + blockDim.y, ... in this order; then a tree over ty: the lower half
+//         takes the upper, and so on.
 extern "C" __global__ void __launch_bounds__(256) sum(
     const float* __restrict__ x,  // (A,B,C)
     float* __restrict__ y,        // (A,C)

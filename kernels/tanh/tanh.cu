@@ -1,4 +1,4 @@
-// tanh.cu: y = tanh(x)      (minigan/ops/basic.py)
+// tanh.cu: y = tanh(x)      (minigan/ops/tanh.py)
 //
 // Shapes  any; x and y have `size` elements, float32, C-contiguous
 // Block   256 threads, a thread an element: a warp loads and stores 128 contiguous bytes
