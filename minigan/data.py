@@ -42,6 +42,8 @@ REDUCING_GAP = 3.0  # cheap box reduction stops at this many times the final siz
 DECODER = 1  # a part of the cache's key: count it up whenever `decode` gives other bytes for the same file
 TASK, WINDOW = 16, 64  # pictures that a thread takes at once (one alone is too little work), and tasks in flight
 
+Files = dict[str, tuple[int, int]]  # name -> (size in bytes, what changes with the content)
+
 
 @dataclasses.dataclass(frozen=True)
 class Pictures:
@@ -68,15 +70,13 @@ class Folder:
     ----------
     path: the folder.
     identity: what tells it from every other one, for sizes and times alone would not.
-    files: what `listing` found at first.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.identity = str(path.resolve())
-        self.files = self.listing()
 
-    def listing(self) -> dict[str, tuple[int, int]]:
+    def files(self) -> Files:
         """Every file that is not hidden: its name relative to the folder -> (size in bytes, last change in ns).
 
         Raises
@@ -125,9 +125,8 @@ class Archive:
             raise UserError(f"{path}: not a whole .zip ({_one_line(error)}): copy or download it again") from error
         if any(member.flag_bits & 1 for member in self.archive.infolist()):
             raise UserError(f"{path}: the archive is encrypted: unpack it, and give the folder")
-        self.files = self.listing()
 
-    def listing(self) -> dict[str, tuple[int, int]]:
+    def files(self) -> Files:
         """Every file that is not hidden: its name in the archive -> (size in bytes, CRC-32)."""
         return {
             member.filename: (member.file_size, member.CRC)
@@ -172,16 +171,17 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
         without one that can be read, or changes while it is read; or the cache cannot be written.
     """
     opened = open_source(source)
-    names = sorted(name for name in opened.files if _suffix(name) in SUFFIXES)
-    if not names:
-        raise UserError(f"{source}: no pictures in {_summary(opened.files)}: give a folder or .zip of {_or(SUFFIXES)}")
+    found = opened.files()
+    files = _pictures(found)
+    if not files:
+        raise UserError(f"{source}: no pictures in {_summary(found)}: give a folder or .zip of {_or(SUFFIXES)}")
     cache = platformdirs.user_cache_path("minigan") / "pictures"
-    key = _key(opened, names, size, mode)
+    key = _key(opened.identity, files, size, mode)
     try:
         pictures = _cached(cache, key, source)
         if pictures is None:
             cache.mkdir(parents=True, exist_ok=True)
-            _build(cache, key, opened, names, size, mode, progress)
+            _build(cache, key, opened, files, size, mode, progress)
             pictures = dataclasses.replace(_cached(cache, key, source), cached=False)
     except OSError as error:
         raise UserError(f"{cache}: not usable as cache ({_one_line(error)}): free it, or set XDG_CACHE_HOME") from error
@@ -214,10 +214,15 @@ def decode(content: bytes, size: int, mode: str) -> np.ndarray:
     return np.asarray(image).reshape(size, size, CHANNELS[mode])
 
 
-def _key(opened: Folder | Archive, names: list[str], size: int, mode: str) -> str:
+def _pictures(files: Files) -> Files:
+    """Those of the files that are called pictures, in the order of their names."""
+    return {name: files[name] for name in sorted(files) if _suffix(name) in SUFFIXES}
+
+
+def _key(identity: str, files: Files, size: int, mode: str) -> str:
     """The cache's name for a set: all that its pixels depend on, digested."""
     digest = hashlib.sha256()
-    for part in ([DECODER, size, mode, opened.identity], *((name, *opened.files[name]) for name in names)):
+    for part in ([DECODER, size, mode, identity], *files.items()):
         digest.update(json.dumps(part).encode())  # JSON is plain ASCII, even for names that are no valid Unicode
     return digest.hexdigest()[:32]
 
@@ -238,19 +243,19 @@ def _build(
     cache: Path,
     key: str,
     opened: Folder | Archive,
-    names: list[str],
+    files: Files,
     size: int,
     mode: str,
     progress: Callable[..., Iterable],
 ) -> None:
-    """Decode the pictures of those names, and write them into the cache as they come."""
+    """Decode the pictures, and write them into the cache as they come."""
     count, skipped = 0, []
     with replacing(cache / f"{key}.npy") as file, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow's remarks on files that it can read all the same
         warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than Image.MAX_IMAGE_PIXELS pixels
         _write_header(file, (count, size, size, CHANNELS[mode]))
-        results = zip(names, _decode_all(opened, names, size, mode), strict=True)
-        for name, result in progress(results, total=len(names), desc="decoding", unit="picture"):
+        results = zip(files, _decode_all(opened, files, size, mode), strict=True)
+        for name, result in progress(results, total=len(files), desc="decoding", unit="picture"):
             if isinstance(result, str):
                 skipped.append((name, result))
             else:
@@ -258,8 +263,8 @@ def _build(
                 count += 1
         if count == 0:
             name, reason = skipped[0]
-            raise UserError(f"{opened.path}: none of {len(names)} pictures can be read; the first, {name}: {reason}")
-        if opened.listing() != opened.files:
+            raise UserError(f"{opened.path}: none of {len(files)} pictures can be read; the first, {name}: {reason}")
+        if _pictures(opened.files()) != files:
             raise UserError(f"{opened.path}: changed while it was read: run the command again when it is complete")
         shape = (count, size, size, CHANNELS[mode])
         file.seek(0)
@@ -272,15 +277,15 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _decode_all(opened: Folder | Archive, names: list[str], size: int, mode: str) -> Iterator[np.ndarray | str]:
-    """For each name, in order, its picture, uint8 (size, size, C), or the reason why there is none.
+def _decode_all(opened: Folder | Archive, files: Files, size: int, mode: str) -> Iterator[np.ndarray | str]:
+    """For each file, in order, its picture, uint8 (size, size, C), or the reason why there is none.
 
     Threads suffice: Pillow decodes and scales outside of Python's global lock. At most TASK * WINDOW results are held.
     """
 
     def one(name: str) -> np.ndarray | str:
         try:
-            if opened.files[name][0] > LARGEST_FILE:
+            if files[name][0] > LARGEST_FILE:
                 return f"longer than {LARGEST_FILE >> 20} MiB"
             return decode(opened.read(name), size, mode)
         except UnidentifiedImageError:
@@ -291,6 +296,7 @@ def _decode_all(opened: Folder | Archive, names: list[str], size: int, mode: str
     def some(names: list[str]) -> list[np.ndarray | str]:
         return [one(name) for name in names]
 
+    names = list(files)
     tasks = [names[i : i + TASK] for i in range(0, len(names), TASK)]
     with ThreadPoolExecutor() as pool:
         for i in range(0, len(tasks), WINDOW):
@@ -307,9 +313,9 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _summary(files: Iterable[str]) -> str:
+def _summary(files: Files) -> str:
     """What was found instead of pictures: "3 files: .txt (2), .md (1)"."""
-    kinds = collections.Counter(_suffix(name) or "no suffix" for name in files)
+    kinds = collections.Counter(_suffix(name) or "no suffix" for name in sorted(files))
     if not kinds:
         return "it (no files at all)"
     shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(5))

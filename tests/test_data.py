@@ -1,0 +1,519 @@
+"""Pictures in: what a picture becomes, which files count, what is said of bad input, and when the cache may be used."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import signal
+import struct
+import subprocess
+import sys
+import warnings
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from minigan import data
+from minigan.data import decode, load
+from minigan.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch) -> Path:
+    """The folder of decoded pictures, a fresh one for each test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = data.platformdirs.user_cache_path("minigan") / "pictures"
+    assert folder.is_relative_to(tmp_path)
+    return folder
+
+
+def noise(height: int, width: int, seed: int = 0) -> Image.Image:
+    """A picture with no two parts alike."""
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+def encoded(image: Image.Image, format: str = "PNG", **options) -> bytes:
+    """The content of a file with that picture in it."""
+    file = io.BytesIO()
+    image.save(file, format, **options)
+    return file.getvalue()
+
+
+def write(folder: Path, files: dict[str, bytes]) -> Path:
+    """A folder with these files."""
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
+def zipped(path: Path, files: dict[str, bytes]) -> Path:
+    """A .zip with these files."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def some_pictures(count: int = 3) -> dict[str, bytes]:
+    """A few small files."""
+    return {f"{i}.png": encoded(noise(8, 8, seed=i)) for i in range(count)}
+
+
+def png_header(width: int, height: int) -> bytes:
+    """A PNG file that promises so many pixels and holds none of them."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+# ---- what a picture becomes ----
+
+
+@pytest.mark.parametrize("side", [3, 8, 31, 32, 100, 640])
+def test_scaling_keeps_a_constant_picture_constant(side):
+    """The filter's weights sum to one, enlarging and reducing alike."""
+    image = Image.new("RGB", (side, side), (7, 130, 249))
+    assert (decode(encoded(image), 32, "RGB") == (7, 130, 249)).all()
+
+
+@pytest.mark.parametrize("side", [256, 512])
+def test_a_fine_checkerboard_becomes_grey(side):
+    """Antialiasing: what is too fine for the small picture is averaged; picking pixels would leave black or white."""
+    board = (np.indices((side, side)).sum(axis=0) % 2 * 255).astype(np.uint8)
+    assert set(np.unique(decode(encoded(Image.fromarray(board)), 32, "L"))) <= {127, 128}
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 31), (31, 20), (20, 20), (32, 20)])
+def test_only_the_centred_square_counts(height, width):
+    """A wide or a high picture gives just what its centred square gives."""
+    image, side = noise(height, width), min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    square = image.crop((left, top, left + side, top + side))
+    assert (decode(encoded(image), 16, "RGB") == decode(encoded(square), 16, "RGB")).all()
+    assert (decode(encoded(image), side, "RGB") == np.asarray(square)).all()
+
+
+def test_a_large_jpeg_is_decoded_reduced_but_not_moved():
+    """The JPEG decoder's own scaling changes the speed, not the picture.
+
+    The picture is a ramp of 255 over 1600 columns, cut to 1200 x 1200 and scaled to 32. The decoder reduces by 8, so
+    the cut is off by at most half of that, 4 columns, 0.64 grey levels; JPEG and the rounding in each of the three
+    steps add at most 1/2 each.
+    """
+    ramp = Image.fromarray(np.linspace(0, 255, 1600).astype(np.uint8)[None, :].repeat(1200, axis=0))
+    exact = decode(encoded(ramp, "PNG"), 32, "L").astype(int)
+    assert np.abs(decode(encoded(ramp, "JPEG", quality=100), 32, "L") - exact).max() <= 0.64 + 4 / 2
+
+
+ORIENTATIONS = {  # EXIF's number: how a camera that notes it has stored an upright picture
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_pictures_are_turned_upright(orientation):
+    """Whatever way the camera was held, EXIF tells, and the same picture comes out."""
+    upright = noise(12, 17)
+    how = ORIENTATIONS[orientation]
+    stored = upright if how is None else upright.transpose(how)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    assert (decode(encoded(stored, exif=exif), 12, "RGB") == decode(encoded(upright), 12, "RGB")).all()
+
+
+def palette() -> Image.Image:
+    image = Image.new("P", (8, 8), 1)
+    image.putpalette([0, 0, 0, 200, 100, 50])
+    return image
+
+
+RED, BLUE = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
+ODD_MODES = {  # a file, and the one colour that it shows
+    "grey": (encoded(Image.new("L", (8, 8), 90)), (90, 90, 90)),
+    "1-bit white": (encoded(Image.new("1", (8, 8), 1)), (255, 255, 255)),
+    "16-bit grey": (encoded(Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))), (100, 100, 100)),
+    "palette": (encoded(palette()), (200, 100, 50)),
+    "palette, transparent": (encoded(palette(), transparency=1), (255, 255, 255)),
+    "RGBA, opaque": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 255))), (10, 20, 30)),
+    "RGBA, transparent": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 0))), (255, 255, 255)),
+    "RGBA, one fifth": (encoded(Image.new("RGBA", (8, 8), (0, 5, 255, 51))), (204, 205, 255)),
+    "RGBA WebP": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 0)), "WEBP", lossless=True), (255, 255, 255)),
+    "grey with alpha": (encoded(Image.new("LA", (8, 8), (0, 51))), (204, 204, 204)),
+    "CMYK": (encoded(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG"), (0, 0, 0)),
+    "animated GIF": (encoded(RED, "GIF", save_all=True, append_images=[BLUE]), (255, 0, 0)),
+    "animated WebP": (encoded(RED, "WEBP", save_all=True, append_images=[BLUE], lossless=True), (255, 0, 0)),
+    "animated PNG": (encoded(RED, "PNG", save_all=True, append_images=[BLUE]), (255, 0, 0)),
+}
+
+
+@pytest.mark.parametrize("kind", ODD_MODES)
+def test_odd_modes_show_the_colour_that_a_viewer_shows(kind):
+    """Palette, alpha (on white), CMYK, 1 and 16 bits, and the first frame of an animation, in colour and in grey."""
+    content, colour = ODD_MODES[kind]
+    assert (decode(content, 4, "RGB") == colour).all()
+    grey = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+    pixels = decode(content, 4, "L")
+    assert pixels.shape == (4, 4, 1)
+    assert (pixels == grey).all()
+
+
+def test_16_bits_are_scaled_not_clipped():
+    """Every grey of 65,536 goes to the nearest of 256: 65535 is 255 times 257."""
+    greys = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    want = np.rint(greys / 257).astype(np.uint8)
+    assert (decode(encoded(Image.fromarray(greys)), 256, "L")[:, :, 0] == want).all()
+
+
+# ---- which files count ----
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_folder_and_a_zip_of_it_give_the_same_bytes(tmp_path, mode):
+    """Every format, flat and nested, sorted by name, no hidden files; reading an archive leaves no files behind."""
+    pictures = {
+        "z.jpg": encoded(noise(30, 20, 1), "JPEG"),
+        "a/b/deep.PNG": encoded(noise(20, 30, 2)),
+        "a/c.webp": encoded(noise(20, 20, 3), "WEBP"),
+        "a.bmp": encoded(noise(9, 9, 4), "BMP"),
+        "b.gif": encoded(noise(40, 41, 5), "GIF"),
+        "c.jpeg": encoded(noise(16, 16, 6), "JPEG"),
+    }
+    ignored = {".hidden.png": b"", ".git/x.png": b"", "__MACOSX/._z.jpg": b"", "notes.txt": b"", "a/list": b""}
+    folder = load(write(tmp_path / "folder", pictures | ignored), 16, mode)
+    archive = load(zipped(tmp_path / "archive.zip", pictures | ignored), 16, mode)
+    assert folder.images.dtype == np.uint8
+    assert folder.images.shape == (6, 16, 16, len(mode))
+    assert folder.images.flags.c_contiguous
+    assert (folder.images == np.stack([decode(pictures[name], 16, mode) for name in sorted(pictures)])).all()
+    assert (archive.images == folder.images).all()
+    assert folder.skipped == archive.skipped == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.zip", "cache", "folder"]
+
+
+def test_order_is_kept_across_threads_and_windows(tmp_path, monkeypatch):
+    """However the work is cut into tasks and windows, picture i is the i-th name's, around those that are skipped."""
+    files = some_pictures(9) | {"4.png": b"broken"}
+    source = write(tmp_path / "cats", files)
+    monkeypatch.setattr(data, "TASK", 2)
+    monkeypatch.setattr(data, "WINDOW", 2)
+    pictures = load(source, 8)
+    assert (pictures.images == np.stack([decode(files[f"{i}.png"], 8, "RGB") for i in range(9) if i != 4])).all()
+    assert [name for name, _ in pictures.skipped] == ["4.png"]
+
+
+def test_links_are_followed_once(tmp_path):
+    """A linked folder counts, one that leads back is not walked again, and a broken link is skipped by name."""
+    source = write(tmp_path / "cats", some_pictures(2))
+    elsewhere = write(tmp_path / "elsewhere", {"x.png": encoded(noise(8, 8))})
+    (source / "linked").symlink_to(elsewhere)
+    (source / "back").symlink_to(source)
+    (source / "lost.png").symlink_to(tmp_path / "nowhere")
+    pictures = load(source, 8)
+    assert len(pictures.images) == 3
+    assert pictures.skipped == [("lost.png", "a broken link, or no regular file")]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_not_waited_for(tmp_path):
+    """What is no regular file is skipped, whatever it is called; reading a pipe would never end."""
+    source = write(tmp_path / "cats", some_pictures(1))
+    os.mkfifo(source / "pipe.png")
+    assert [name for name, _ in load(source, 8).skipped] == ["pipe.png"]
+
+
+def test_bad_pictures_are_skipped_and_named(tmp_path, recwarn, monkeypatch):
+    """Each bad file is named with its reason, on one line; the good ones are there; Pillow's warnings are not shown.
+
+    The bombs: Pillow refuses one at twice its limit, and only warns of the other.
+    """
+    monkeypatch.setattr(data, "LARGEST_FILE", 2**16)
+    limit = Image.MAX_IMAGE_PIXELS
+    whole = encoded(noise(64, 64), "JPEG")
+    bad = {
+        "bomb.png": (png_header(limit // 1000 * 3, 1000), "decompression bomb"),
+        "empty.png": (b"", "no BMP, GIF, JPEG, PNG or WEBP inside"),
+        "firework.png": (png_header(limit // 1000 * 3 // 2, 1000), "decompression bomb"),
+        "garbage.gif": (b"GIF89a and so on, and so on", ""),
+        "huge.bmp": (encoded(noise(200, 200), "BMP"), "longer than 0 MiB"),
+        "other.png": (encoded(noise(8, 8), "TIFF"), "no BMP, GIF, JPEG, PNG or WEBP inside"),
+        "page.jpg": (b"<html>404 not found</html>", "no BMP, GIF, JPEG, PNG or WEBP inside"),
+        "truncated.jpg": (whole[: len(whole) // 2], "truncated"),
+        "truncated.png": (encoded(noise(64, 64))[:5000], "truncated"),
+    }
+    files = some_pictures(2) | {name: content for name, (content, _) in bad.items()}
+    source = write(tmp_path / "cats", files)
+    for pictures in (load(source, 8), load(source, 8), load(zipped(tmp_path / "cats.zip", files), 8)):
+        assert len(pictures.images) == 2
+        assert [name for name, _ in pictures.skipped] == list(bad)
+        for name, reason in pictures.skipped:
+            assert reason
+            assert "\n" not in reason
+            assert bad[name][1] in reason
+    assert load(source, 8).cached
+    assert not recwarn.list
+
+
+def test_a_member_that_fails_its_checksum_is_skipped(tmp_path):
+    """In an archive that is whole at large, one flipped bit costs one picture, and not silently."""
+    source = tmp_path / "cats.zip"
+    with zipfile.ZipFile(source, "w", zipfile.ZIP_STORED) as archive:
+        for name, content in some_pictures(3).items():
+            archive.writestr(name, content)
+        offset = archive.getinfo("1.png").header_offset + 100
+    content = bytearray(source.read_bytes())
+    content[offset] ^= 1
+    source.write_bytes(content)
+    pictures = load(source, 8)
+    assert len(pictures.images) == 2
+    assert pictures.skipped == [("1.png", "Bad CRC-32 for file '1.png'")]
+
+
+# ---- what is said of bad input ----
+
+
+def encrypted(path: Path) -> Path:
+    """A .zip whose members say that they are encrypted: bit 0 of their flags."""
+    zipped(path, some_pictures(1))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    return path
+
+
+def cut_short(path: Path) -> Path:
+    """A .zip whose end is missing."""
+    content = zipped(path, some_pictures(3)).read_bytes()
+    path.write_bytes(content[: len(content) * 2 // 3])
+    return path
+
+
+BAD_SOURCES = {
+    "missing": (lambda at: at / "nowhere", "no such folder or .zip"),
+    "one file": (lambda at: write(at, {"cat.png": b""}) / "cat.png", "neither a folder nor a .zip"),
+    "empty folder": (lambda at: write(at / "empty", {".hidden": b""}), "no pictures in it (no files at all)"),
+    "no pictures": (
+        lambda at: write(at / "texts", {"a.txt": b"", "b/c.TXT": b"", "d.md": b""}),
+        "no pictures in 3 files: .txt (2), .md (1): give a folder",
+    ),
+    "many kinds": (
+        lambda at: write(at / "texts", {f"{i}.{i}": b"" for i in range(6)} | {"6": b"", "7": b""}),
+        "no pictures in 8 files: no suffix (2), .0 (1), .1 (1), .2 (1), .3 (1), ...: give a folder",
+    ),
+    "empty zip": (lambda at: zipped(at / "empty.zip", {}), "no pictures in it (no files at all)"),
+    "no zip": (lambda at: write(at, {"text.zip": b"this is no archive"}) / "text.zip", "not a whole .zip"),
+    "zip cut short": (lambda at: cut_short(at / "short.zip"), "not a whole .zip"),
+    "encrypted zip": (lambda at: encrypted(at / "secret.zip"), "encrypted: unpack it"),
+    "all corrupt": (
+        lambda at: write(at / "bad", {"b.png": b"?", "a.png": encoded(noise(64, 64))[:5000]}),
+        "none of 2 pictures can be read; the first, a.png: image file is truncated",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_SOURCES)
+def test_bad_sources_get_one_line(tmp_path, cache, kind):
+    """The line names the source and what is wrong with it; the cache holds nothing afterwards."""
+    make, message = BAD_SOURCES[kind]
+    source = make(tmp_path)
+    with pytest.raises(UserError) as error:
+        load(source, 8)
+    assert str(source) in str(error.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not cache.exists() or not list(cache.iterdir())
+
+
+def test_an_unreadable_folder_is_named(tmp_path, monkeypatch):
+    """A folder that may not be listed stops everything: half of the pictures are not the set that was asked for."""
+    source = write(tmp_path / "cats", some_pictures(1) | {"locked/x.png": b""})
+    scandir = os.scandir
+
+    def guarded(path):  # permissions do not stop a superuser, who may well be running this
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=r"locked: cannot be listed \(Permission denied\)"):
+        load(source, 8)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """The line says which folder, why, and how to choose another one."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(write(tmp_path, {"file": b""}) / "file"))
+    with pytest.raises(UserError, match=r"file/minigan/pictures: .*Not a directory.*XDG_CACHE_HOME"):
+        load(write(tmp_path / "cats", some_pictures()), 8)
+
+
+def test_a_full_disk_leaves_no_part_of_a_set(tmp_path, cache, monkeypatch):
+    """A write or a sync that fails is an error of one line, and takes the unfinished file with it."""
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        load(write(tmp_path / "cats", some_pictures()), 8)
+    assert not list(cache.iterdir())
+
+
+# ---- when the cache may be used ----
+
+
+def test_a_set_is_decoded_once(tmp_path):
+    """The second time nothing is decoded: the progress bar is not even asked for."""
+    source = write(tmp_path / "cats", some_pictures() | {"bad.png": b"?"})
+    asked = []
+
+    def progress(iterable, total, desc, unit):
+        asked.append((total, desc, unit))
+        return iterable
+
+    first, second = load(source, 8, progress=progress), load(source, 8, progress=progress)
+    assert asked == [(4, "decoding", "picture")]
+    assert (first.cached, second.cached) == (False, True)
+    assert first.skipped == second.skipped == [("bad.png", "no BMP, GIF, JPEG, PNG or WEBP inside")]
+    assert (first.images == second.images).all()
+
+
+CHANGES = {
+    "touched": lambda folder: os.utime(folder / "1.png", ns=(1, 1)),
+    "renamed": lambda folder: (folder / "1.png").rename(folder / "9.png"),
+    "rewritten": lambda folder: (folder / "1.png").write_bytes(encoded(noise(8, 8, seed=99))),
+    "added": lambda folder: write(folder, {"new/1.png": encoded(noise(8, 8))}),
+    "removed": lambda folder: (folder / "1.png").unlink(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_folder_is_decoded_again(tmp_path, change):
+    """Names, sizes and times of change are in the key: what comes is what a first run would give."""
+    source = write(tmp_path / "cats", some_pictures())
+    load(source, 8)
+    CHANGES[change](source)
+    pictures = load(source, 8)
+    assert not pictures.cached
+    files = sorted(source.rglob("*.png"), key=lambda path: path.relative_to(source).as_posix())
+    assert (pictures.images == np.stack([decode(path.read_bytes(), 8, "RGB") for path in files])).all()
+
+
+def test_size_and_mode_have_sets_of_their_own(tmp_path):
+    """Another size or mode is decoded for itself, and the earlier set stays usable. A file of text changes nothing."""
+    source = write(tmp_path / "cats", some_pictures())
+    asked = [(8, "RGB"), (16, "RGB"), (8, "L")]
+    assert [load(source, *what).cached for what in asked] == [False] * 3
+    write(source, {"notes.txt": b"cats"})
+    assert [load(source, *what).cached for what in asked] == [True] * 3
+
+
+def test_zips_are_told_apart_by_contents_and_folders_by_place(tmp_path):
+    """A renamed archive is the same set. Another archive is not, nor a folder of equal names, sizes and times."""
+    files = {"cat.bmp": encoded(noise(8, 8, 1), "BMP")}
+    others = {"cat.bmp": encoded(noise(8, 8, 2), "BMP")}
+    assert not load(zipped(tmp_path / "a.zip", files), 8).cached
+    assert load((tmp_path / "a.zip").rename(tmp_path / "b.zip"), 8).cached
+    assert not load(zipped(tmp_path / "b.zip", others), 8).cached
+    for name, content in (("one", files), ("two", others)):
+        folder = write(tmp_path / name, content)
+        os.utime(folder / "cat.bmp", ns=(0, 0))
+        assert (load(folder, 8).images[0] == decode(content["cat.bmp"], 8, "RGB")).all()
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".json"])
+@pytest.mark.parametrize("left", [0, 0.5])
+def test_a_damaged_set_is_decoded_again(tmp_path, cache, suffix, left):
+    """A file of the cache that was cut short is noticed and replaced."""
+    source = write(tmp_path / "cats", some_pictures())
+    want = load(source, 8).images.copy()
+    (path,) = cache.glob(f"*{suffix}")
+    os.truncate(path, int(path.stat().st_size * left))
+    pictures = load(source, 8)
+    assert not pictures.cached
+    assert (pictures.images == want).all()
+    assert load(source, 8).cached
+
+
+def test_a_folder_that_changes_meanwhile_is_refused(tmp_path, cache):
+    """A set is what its key says or is not kept: a folder still being filled is an error, once it is full it loads."""
+    source = write(tmp_path / "cats", some_pictures())
+
+    def progress(iterable, **_):
+        write(source, {"late.png": encoded(noise(8, 8)), "log.txt": b"one more"})
+        return iterable
+
+    with pytest.raises(UserError, match="changed while it was read"):
+        load(source, 8, progress=progress)
+    assert not list(cache.iterdir())
+    assert len(load(source, 8).images) == 4
+
+
+LOAD_IN_ANOTHER_PROCESS = """
+import os, pathlib, signal, sys
+from minigan.data import load
+def progress(iterable, total, desc, unit):
+    for i, picture in enumerate(iterable):
+        if {wait} and i == total // 2:
+            print("half", flush=True)
+            sys.stdin.readline()
+        yield picture
+print(load(pathlib.Path(sys.argv[1]), 8, progress=progress).images.sum(), flush=True)
+"""
+
+
+def loader(source: Path, wait: bool) -> subprocess.Popen:
+    """Another process that loads `source`; when it waits, it does so in the middle, for a line of input."""
+    code = LOAD_IN_ANOTHER_PROCESS.format(wait=wait)
+    command = [sys.executable, "-c", code, str(source)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[1]
+    )
+
+
+def test_two_runs_may_decode_the_same_source_at_once(tmp_path, cache):
+    """Two processes, each held in the middle of its work until the other is there too, both get the whole set."""
+    source = write(tmp_path / "cats", some_pictures(40))
+    with contextlib.ExitStack() as stack:
+        both = [stack.enter_context(loader(source, wait=True)) for _ in range(2)]
+        for process in both:
+            assert process.stdout.readline() == "half\n"
+        sums = [process.communicate("go on\n")[0] for process in both]
+    pictures = load(source, 8)
+    assert pictures.cached
+    assert sums == [f"{pictures.images.sum()}\n"] * 2
+    assert sorted(path.suffix for path in cache.iterdir()) == [".json", ".npy"]
+
+
+def test_a_killed_run_leaves_nothing_that_is_taken_for_whole(tmp_path, cache):
+    """Killed in the middle of its work, a run leaves an unfinished file behind that nobody reads."""
+    source = write(tmp_path / "cats", some_pictures(40))
+    with loader(source, wait=True) as process:
+        assert process.stdout.readline() == "half\n"
+        process.send_signal(signal.SIGKILL)
+    assert [path.suffix for path in cache.iterdir()] == [".tmp"]
+    pictures = load(source, 8)
+    assert not pictures.cached
+    assert len(pictures.images) == 40
+
+
+def test_warning_filters_are_left_as_they_were(tmp_path):
+    """Bombs are made errors for Pillow's calls in here only."""
+    before = list(warnings.filters)
+    load(write(tmp_path / "cats", some_pictures()), 8)
+    assert warnings.filters == before
