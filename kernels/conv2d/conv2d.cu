@@ -40,7 +40,7 @@ __device__ Pixel pixel_at(int index, int height, int width) {
     return {index / (height * width), index / width % height, index % width};
 }
 
-// Where pixel (n, i, j) of a tensor (n, height, width, channels) begins. In 64 bits: it may have more than 2^31 elements.
+// Where pixel (n, i, j) of a tensor (n, height, width, channels) begins. In 64 bits: it may have over 2^31 elements.
 __device__ long long offset(int n, int i, int j, int height, int width, int channels) {
     return (long long)((n * height + i) * width + j) * channels;
 }
