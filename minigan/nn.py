@@ -125,7 +125,15 @@ class Conv2dTranspose(Layer):
     """(P,Q,K) -> (H,W,C) with (H, W) = `size`."""
 
     def __init__(
-        self, k: int, c: int, init: Initializer, kernel: int, stride: int, padding: int, size: tuple[int, int], bias: bool
+        self,
+        k: int,
+        c: int,
+        init: Initializer,
+        kernel: int,
+        stride: int,
+        padding: int,
+        size: tuple[int, int],
+        bias: bool,
     ):
         self.stride, self.padding, self.size = stride, padding, size
         self.w = _parameter(init.weights((k, kernel, kernel, c)))

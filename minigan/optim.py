@@ -37,7 +37,7 @@ class Adam:
         *starts, length = itertools.accumulate(lengths, initial=0)
         self.flat, self.gradients, self.m, self.v = (
             self.device.array(np.zeros(length, np.float32)) for _ in range(4)
-        )
+        )  # each (length,)
         self.gradient_views = []
         for p, start in zip(parameters, starts, strict=True):
             place = slice(start, start + p.size)
@@ -62,3 +62,7 @@ class Adam:
             self.beta2,
             self.eps,
         )
+
+    def state(self) -> dict[str, Tensor]:
+        """The running means, for a checkpoint."""
+        return {"m": Tensor(self.m, self.device), "v": Tensor(self.v, self.device)}

@@ -1,0 +1,58 @@
+"""What the commands share: the device they run on, how they end, and what Ctrl-C means."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+import kernels
+from minigan.errors import UserError
+
+__all__ = ["Interrupt", "choose_device", "run_command"]
+
+
+def run_command(command: Callable[[], None]) -> None:
+    """Run it. Bad input ends the program with one line on stderr and status 2; Ctrl-C with status 130."""
+    try:
+        command()
+    except (UserError, kernels.DeviceError) as error:
+        print(f"minigan: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def choose_device(name: str) -> tuple[kernels.Device, str]:
+    """The device of that name, and why it is this one. "auto" takes a GPU if this machine has one, else the CPU.
+
+    Raises kernels.DeviceError, which says what to install, if a device asked for by name cannot be had.
+    """
+    if name != "auto":
+        return kernels.device(name), "as asked"
+    try:
+        return kernels.device("cuda"), "a GPU was found"
+    except kernels.DeviceError as error:
+        return kernels.device("cpu"), f"no GPU: {error}"
+
+
+class Interrupt:
+    """Inside `with Interrupt() as interrupt:` the first Ctrl-C, or SIGTERM, only sets `interrupt.asked`.
+
+    What is under way can then be finished and saved. The second Ctrl-C stops at once.
+    """
+
+    asked = False
+
+    def __enter__(self) -> Interrupt:
+        self._before = {s: signal.signal(s, self._ask) for s in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for signal_number, handler in self._before.items():
+            signal.signal(signal_number, handler)
+
+    def _ask(self, *_) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True

@@ -1,0 +1,261 @@
+"""Train a DCGAN:  python -m minigan.train --data cats/
+
+The game, read from top to bottom. A batch of real pictures meets a batch that the generator G drew from noise z. The
+discriminator D gives each picture a logit and is moved to tell the two apart; then G is moved so that D takes its
+pictures for real (Goodfellow et al. 2014, Algorithm 1, with one D step for each G step).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import math
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import kernels
+from minigan import checkpoint, data, faces, ops, options
+from minigan.autograd import Tensor, grad, no_grad
+from minigan.command import Interrupt, choose_device, run_command
+from minigan.errors import UserError
+from minigan.losses import discriminator_loss, generator_loss
+from minigan.models import PRESETS, networks, sample_z
+from minigan.optim import Adam
+from minigan.options import Settings
+from minigan.progress import Progress
+from minigan.random import Random, coins, permutation
+from minigan.run import Run, free_folder
+from minigan.table import layer_table
+
+LOG_EVERY = 20  # steps
+FACES = 4096  # are drawn where no data is given
+SAMPLES = 64  # pictures in a sample grid
+
+
+class Game:
+    """Two networks, two optimizers, and the noise they play with."""
+
+    def __init__(self, settings: Settings, device: kernels.Device):
+        self.settings, self.device = settings, device
+        self.preset = PRESETS[settings.preset]
+        channels = data.CHANNELS[settings.mode]
+        self.networks = networks(
+            self.preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
+        )
+        self.generator, self.discriminator = self.networks.generator, self.networks.discriminator
+        self.g_parameters = list(self.generator.parameters().values())
+        self.d_parameters = list(self.discriminator.parameters().values())
+        self.adam_g = Adam(self.g_parameters, settings.lr_g, settings.beta1)
+        self.adam_d = Adam(self.d_parameters, settings.lr_d, settings.beta1)
+        self.noise = Random(settings.seed, "z", device)
+        self.fixed_z = self.draw_z(SAMPLES, Random(settings.seed, "fixed z", device))
+        self.step_count = 0
+
+    def draw_z(self, count: int, random: Random) -> Tensor:
+        """z (count, z_dim) as the preset has it."""
+        return sample_z(self.preset, random, count, self.settings.z_dim)
+
+    def step(self, real: Tensor) -> dict[str, Tensor]:
+        """Move D, then G, once. real: (N,H,W,C) in [-1, 1].
+
+        Returns d_loss, g_loss and the mean scores d_real = D(x) and d_fake = D(G(z)), each of shape (), from before
+        the moves.
+        """
+        fake = self.generator(self.draw_z(len(real.data), self.noise))
+
+        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake.detach())
+        d_loss_real, d_loss_fake = discriminator_loss(real_logits, fake_logits, self.settings.label_smoothing)
+        d_loss = d_loss_real + d_loss_fake
+        self.adam_d.step(grad(d_loss, self.d_parameters))
+
+        g_loss = generator_loss(self.discriminator(fake))
+        self.adam_g.step(grad(g_loss, self.g_parameters))
+
+        self.step_count += 1
+        with no_grad():
+            d_real, d_fake = ops.mean(ops.sigmoid(real_logits)), ops.mean(ops.sigmoid(fake_logits))
+        return {"d_loss": d_loss, "g_loss": g_loss, "d_real": d_real, "d_fake": d_fake}
+
+    def sample(self) -> np.ndarray:
+        """What G draws from the fixed z: (SAMPLES,H,W,C). In inference, as `minigan.generate` will."""
+        self.generator.train(False)
+        with no_grad():
+            images = self.generator(self.fixed_z).numpy()
+        self.generator.train()
+        return images
+
+    def save(self, run: Run, seconds: float) -> Path:
+        """A checkpoint of everything that the next step depends on."""
+        tensors = {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
+        state = {
+            "step": self.step_count,
+            "seconds": seconds,
+            "noise": self.noise.position,
+            "order": {"seed": self.settings.seed, "step": self.step_count, "batch_size": self.settings.batch_size},
+            "adam_g": self.adam_g.step_count,
+            "adam_d": self.adam_d.step_count,
+        }
+        return run.save_checkpoint(self.step_count, tensors, state)
+
+    def load(self, path: Path) -> float:
+        """Go on from a checkpoint; returns the seconds trained until then."""
+        arrays, state = checkpoint.load(path)
+        for prefix, part in self._parts():
+            checkpoint.restore(path, arrays, prefix, part)
+        self.step_count, self.noise.position = state["step"], state["noise"]
+        self.adam_g.step_count, self.adam_d.step_count = state["adam_g"], state["adam_d"]
+        return state["seconds"]
+
+    def _parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        yield "generator", self.generator.state()
+        yield "discriminator", self.discriminator.state()
+        yield "adam_g", self.adam_g.state()
+        yield "adam_d", self.adam_d.state()
+        yield "fixed", {"z": self.fixed_z}
+
+
+class Batches:
+    """Real pictures, on the device: shuffled anew each epoch, each mirrored by a coin. A function of seed and step."""
+
+    def __init__(self, images: np.ndarray, settings: Settings, device: kernels.Device):
+        self.settings, self.device = settings, device
+        self.count = len(images)
+        self.per_epoch = self.count // settings.batch_size  # what is left over sits this epoch out
+        self.images = device.array(images)  # uint8 (M,H,W,C)
+        self.epoch, self.order = None, None
+
+    def batch(self, step: int) -> Tensor:
+        """The pictures of a step, counted from 0: (batch_size,H,W,C) in [-1, 1]."""
+        n, seed = self.settings.batch_size, self.settings.seed
+        epoch, index = divmod(step, self.per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.order = epoch, permutation(seed, epoch, self.count)
+        indices, mirror = self.order[index * n : (index + 1) * n], coins(seed, step, n)
+        return Tensor(
+            self.device.image_batch(self.images, self.device.array(indices), self.device.array(mirror)), self.device
+        )
+
+
+def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
+    """Step after step until the epochs or the minutes are over, or Ctrl-C; a checkpoint at the end in any case."""
+    settings = game.settings
+    last_step = math.inf if settings.epochs is None else settings.epochs * batches.per_epoch
+    last_minute = math.inf if settings.minutes is None else settings.minutes
+    saved = run.checkpoints()[-1:]
+
+    if game.step_count == 0:
+        run.save_sample(0, game.sample())
+    with Interrupt() as interrupt, progress:
+        while game.step_count < last_step and progress.minutes < last_minute and not interrupt.asked:
+            scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
+            step = game.step_count
+            if not all(map(math.isfinite, scores.values())):
+                raise UserError(
+                    f"{run.folder}: the losses are no finite numbers at step {step}: try a lower --lr-g and --lr-d; "
+                    + (f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved yet")
+                )
+            progress.show(step, step / batches.per_epoch, scores)
+            if step % LOG_EVERY == 0:
+                run.log(progress.row())
+            if step % settings.sample_every == 0:
+                run.save_sample(step, game.sample())
+                run.plot()
+            if step % (settings.save_every * batches.per_epoch) == 0:
+                saved = [game.save(run, progress.seconds)]
+
+    run.save_sample(game.step_count, game.sample())
+    run.plot()
+    saved = game.save(run, progress.seconds)
+    said = "stopped" if interrupt.asked else "done"
+    print(f"{said} at step {game.step_count:,}: {saved}")
+    print(f"go on     python -m minigan.train --resume {run.folder} --epochs N")
+    print(f"draw      python -m minigan.generate {run.folder} --count 64 --out cats.png")
+
+
+def dry_run(game: Game, batches: Batches) -> None:
+    """The layers of both networks, and one step."""
+    n, networks = game.settings.batch_size, game.networks
+    print(layer_table("generator", game.generator, networks.z_shape, n))
+    print(layer_table("discriminator", game.discriminator, networks.picture, n))
+    start = time.perf_counter()
+    scores = {name: t.item() for name, t in game.step(batches.batch(0)).items()}
+    seconds = time.perf_counter() - start
+    print(f"one step of {n} pictures, compilation included, took {seconds:.1f} s; nothing was written")
+    print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+
+
+def real_pictures(settings: Settings) -> tuple[np.ndarray, list[tuple[str, str]], str]:
+    """uint8 (M,H,W,C), the files that were skipped, and what to call them all."""
+    if settings.data is None:
+        images = faces.draw(FACES, settings.size, settings.mode, settings.seed)
+        return images, [], "drawn cat faces (--data gives others)"
+    loaded = data.load(Path(settings.data), settings.size, settings.mode, progress=tqdm)
+    if len(loaded.images) < settings.batch_size:
+        raise UserError(
+            f"{settings.data}: {len(loaded.images)} pictures are fewer than a batch of {settings.batch_size}: "
+            "give more, or a smaller --batch-size"
+        )
+    return loaded.images, loaded.skipped, f"from {settings.data}"
+
+
+def config(settings: Settings, device: kernels.Device, pictures: int) -> dict:
+    """What config.json says of a new run."""
+    return {
+        "settings": dataclasses.asdict(settings),
+        "device": device.name,
+        "pictures": pictures,
+        "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("minigan", "numpy", "numba", "pillow")},
+        },
+    }
+
+
+def train(arguments: list[str] | None = None) -> None:
+    """The command, from its options to the last checkpoint."""
+    given = options.parse(arguments)
+    if given.resume:
+        run = Run.open(given.resume)
+        settings = options.resumed_settings(given, run.config["settings"])
+        newest = run.newest_checkpoint()
+    else:
+        settings = options.new_settings(given)
+        folder = given.out or Path("runs", datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S"))
+        free_folder(folder)
+
+    device, why = choose_device(settings.device)
+    print(f"minigan   {version('minigan')} on {device.name} ({why})")
+    images, skipped, source = real_pictures(settings)
+    print(f"pictures  {len(images):,} {source}, {settings.size}x{settings.size} {settings.mode}")
+    game, batches = Game(settings, device), Batches(images, settings, device)
+    g_size, d_size = (sum(p.size for p in parameters) for parameters in (game.g_parameters, game.d_parameters))
+    print(f"networks  {settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}")
+    if given.dry_run:
+        dry_run(game, batches)
+        return
+
+    seconds = 0.0
+    if given.resume:
+        if run.config["pictures"] != len(images):
+            raise UserError(f"{source}: {len(images)} pictures, but the run began with {run.config['pictures']}")
+        seconds = game.load(newest)
+        if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
+            raise UserError(f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes")
+        run.rewind(game.step_count)
+    else:
+        run = Run.create(folder, config(settings, device, len(images)), skipped)
+    print(f"run       {run.folder}, step {game.step_count:,}")
+    if skipped:
+        print(f"skipped   {len(skipped)} pictures that cannot be read: {run.folder / 'skipped.txt'}")
+    play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds))
+
+
+if __name__ == "__main__":
+    run_command(train)
