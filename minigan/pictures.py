@@ -13,6 +13,8 @@ from minigan.files import replacing
 
 __all__ = ["grid", "plot_losses", "save_png", "to_uint8"]
 
+COLOURS = ("#0072b2", "#d55e00")  # blue and vermilion, which nearly all eyes tell apart
+
 
 def to_uint8(images: np.ndarray) -> np.ndarray:
     """Pictures with values in [-1, 1], of any shape, to the nearest of 0 .. 255; what lies outside is clipped.
@@ -68,18 +70,15 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     steps = [row["step"] for row in rows]
     figure = Figure(figsize=(8, 6), dpi=100, layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True)
+    marker = "o" if len(rows) == 1 else ""  # one point makes no line
     for axes, title, curves in (
-        (above, "Losses", {"d_loss": ("discriminator", "#0072b2"), "g_loss": ("generator", "#d55e00")}),
-        (
-            below,
-            "Discriminator's mean scores",
-            {"d_real": ("real, D(x)", "#0072b2"), "d_fake": ("fake, D(G(z))", "#d55e00")},
-        ),
+        (above, "Losses", {"d_loss": "discriminator", "g_loss": "generator"}),
+        (below, "Discriminator's mean scores", {"d_real": "real, D(x)", "d_fake": "fake, D(G(z))"}),
     ):
-        for name, (label, colour) in curves.items():
+        for (name, label), colour in zip(curves.items(), COLOURS, strict=True):
             values = np.array([row[name] for row in rows], float)
-            axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8, marker="o" if len(rows) == 1 else "")
-            axes.plot(steps, _smooth(values), color=colour, linewidth=2, label=label)
+            axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
+            axes.plot(steps, _smooth(values), color=colour, linewidth=2, marker=marker, label=label)
         axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
         axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98), fontsize=12)
         axes.grid(color="#e0e0e0", linewidth=0.8)
@@ -89,6 +88,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     below.set_ylim(-0.02, 1.02)
     below.axhline(0.5, color="#888888", linewidth=1, linestyle="--")  # a discriminator that cannot tell
     below.set_xlabel("step", fontsize=12)
+    below.set_xlim(left=0)
     below.xaxis.get_major_locator().set_params(integer=True)
     with replacing(path) as file:
         figure.savefig(file, format="png")
