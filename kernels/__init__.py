@@ -27,6 +27,10 @@ class DeviceError(RuntimeError):
     """A device that cannot be had on this machine; the message says what to install or to choose instead."""
 
 
+def _contiguous(values: np.ndarray) -> np.ndarray:
+    return np.asarray(values, order="C")
+
+
 class Device:
     """One of the four devices: its kernels as attributes, and the way in and out for arrays.
 
@@ -42,7 +46,7 @@ class Device:
         name: str,
         module: str,
         dtypes: tuple[type, ...],
-        array: Callable = functools.partial(np.asarray, order="C"),
+        array: Callable = _contiguous,
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
     ):

@@ -1,8 +1,8 @@
 """The tape: tensors, operations, and the walk back from a result to everything it was made of.
 
 A `Tensor` is an array on a device plus the operation that made it. An `Op` has two halves. `forward` sees arrays and
-calls the device's kernels. `backward` sees Tensors and calls only ops: a gradient is therefore an ordinary Tensor with a
-tape of its own, and gradients of gradients need nothing new.
+calls the device's kernels. `backward` sees Tensors and calls only ops: a gradient is therefore an ordinary Tensor with
+a tape of its own, and gradients of gradients need nothing new.
 
 The chain rule is the whole theory. Let `L` be a scalar, `b = f(a)`, and write `gb` for dL/db, an array of b's shape.
 Then `ga = J^T gb`, where `J = db/da`: `f.backward(gb)` computes that product without ever forming J. A tensor that is
@@ -232,7 +232,8 @@ def grad(
         arrays that the ops saved are freed as the walk leaves them, and the graph cannot be walked again.
 
     Returns a list with a Tensor for each input (a single Tensor if `inputs` is one), None where the outputs do not
-    depend on it. Raises ValueError for an output of several elements without a gradient, RuntimeError for a freed graph.
+    depend on it. Raises ValueError for an output of several elements without a gradient, and RuntimeError for a graph
+    that was freed.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)

@@ -34,7 +34,7 @@ MOST_CHANNELS = 1024  # wider layers than the article's do not follow the size a
 
 @dataclass(frozen=True)
 class Preset:
-    """A network and how it is trained. `size`, `z_dim` and the settings are defaults that the command line can change."""
+    """A network and how it is trained; what the command line can set too is a default here."""
 
     name: str
     architecture: Callable[..., tuple[nn.Sequential, nn.Sequential]]
@@ -55,7 +55,10 @@ class Preset:
 
 @dataclass
 class Networks:
-    """The two players. `z_shape` is what the generator takes and `picture` what it gives, both without the batch axis."""
+    """The two players.
+
+    z_shape, picture: the shapes of what the generator takes and gives, without the batch axis.
+    """
 
     generator: nn.Sequential
     discriminator: nn.Sequential
@@ -127,7 +130,7 @@ def article(init_g, init_d, width: int, size: int, channels: int, z_dim: int, sl
 
 
 def radford(init_g, init_d, width: int, size: int, channels: int, z_dim: int, slope: float):
-    """Convolutions alone: no dense layer, no pooling ([radford] section 3); at size 64 and width 64 those of [torch]."""
+    """Convolutions only, no dense layer, no pooling ([radford] section 3); at size 64 and width 64 those of [torch]."""
     kernel = {"kernel": 4, "stride": 2, "padding": 1, "bias": False}  # [torch] halves or doubles a side exactly
     corner = {"kernel": 4, "stride": 1, "padding": 0, "bias": False}  # [torch] between 1x1 and 4x4
     doublings = int(math.log2(size // 4))  # 4 at size 64

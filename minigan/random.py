@@ -1,8 +1,8 @@
 """Random numbers by seed, stream and position: the same on every device, today and after a resume.
 
-Philox turns a counter into random words (kernels/philox), so a stream has no hidden state: its position is a number that
-a checkpoint can hold. The seed is the cipher's key; the counter's highest word is the stream, so that the streams of one
-seed never meet; the other three are the position, in blocks of four words.
+Philox turns a counter into random words (kernels/philox), so a stream has no hidden state: its position is a number
+that a checkpoint can hold. The seed is the cipher's key; the counter's highest word is the stream, so that the streams
+of one seed never meet; the other three are the position, in blocks of four words.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """The tape itself: what it records, walks, frees and refuses."""
 
+import contextlib
 import gc
 import weakref
 
@@ -102,8 +103,9 @@ def test_depth_has_no_limit():
 def test_no_grad_remembers_nothing():
     """Inside no_grad results have no history, and the switch is put back even when an exception leaves the block."""
     x = leaf(1.0)
-    with pytest.raises(ZeroDivisionError), minigan.no_grad():
+    with minigan.no_grad():
         assert not (x * x).requires_grad
+    with contextlib.suppress(ZeroDivisionError), minigan.no_grad():
         raise ZeroDivisionError
     assert (x * x).requires_grad
 

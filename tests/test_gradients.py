@@ -4,8 +4,8 @@ The law: for a smooth f and a direction u, the central difference
 
     D(h) = (f(a + h u) - f(a - h u)) / 2h  =  <grad f(a), u> + c2 h² + c4 h⁴ + c6 h⁶ + ...
 
-Richardson's extrapolation of the steps h, h/2 and h/4 removes c2 and c4. The last correction it makes, which is of order
-h⁴, bounds what is left, of order h⁶; to it comes the rounding of f divided by the smallest step.
+Richardson's extrapolation of the steps h, h/2 and h/4 removes c2 and c4. The last correction it makes, which is of
+order h⁴, bounds what is left, of order h⁶; to it comes the rounding of f divided by the smallest step.
 """
 
 import numpy as np

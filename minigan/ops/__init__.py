@@ -1,7 +1,7 @@
 """Calculus: each operation beside its gradient, one file an operation.
 
-A function here checks shapes, puts an `Op` on the tape and calls one kernel; the Op's `backward` is made of functions of
-this package alone. The derivation of each gradient stands at the head of its file.
+A function here checks shapes, puts an `Op` on the tape and calls one kernel; the Op's `backward` is made of functions
+of this package alone. The derivation of each gradient stands at the head of its file.
 """
 
 from minigan.ops.batch_norm import batch_norm, batch_norm_inference, batch_norm_with_statistics

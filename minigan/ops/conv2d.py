@@ -3,8 +3,9 @@
     T(x, w, y) = Σ  x[n,i,j,c]  w[k,r,s,c]  y[n,p,q,k]        i = p stride + r - padding
                n,p,q,k,r,s,c                                  j = q stride + s - padding
 
-with x (N,H,W,C) the larger picture, w (K,R,S,C) the filters, y (N,P,Q,K) the smaller picture; where i or j falls outside
-x, the padding, x counts as 0. T is linear in each letter, so it equals its derivative by a letter times that letter:
+with x (N,H,W,C) the larger picture, w (K,R,S,C) the filters, y (N,P,Q,K) the smaller picture; where i or j falls
+outside x, the padding, x counts as 0. T is linear in each letter, so it equals its derivative by a letter times that
+letter:
 
     conv2d             = dT/dy        T(x,w,y) = <conv2d(x,w), y>
     conv2d_transpose   = dT/dx                 = <x, conv2d_transpose(y,w)>
@@ -16,15 +17,15 @@ loss by <gy, conv2d(dx,w)> + <gy, conv2d(x,dw)> = T(dx,w,gy) + T(x,dw,gy), so
     gx = dT/dx at (w, gy) = conv2d_transpose(gy, w)
     gw = dT/dw at (x, gy) = conv2d_weight_grad(x, gy)
 
-and likewise for the other two: put the arriving gradient in the place of the result's letter, and differentiate T by the
-letter that is wanted. The three ops are closed under differentiation, to any order.
+and likewise for the other two: put the arriving gradient in the place of the result's letter, and differentiate T by
+the letter that is wanted. The three ops are closed under differentiation, to any order.
 """
 
 from __future__ import annotations
 
 from minigan.autograd import Op, Tensor
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad", "conv2d_output_size"]
+__all__ = ["conv2d", "conv2d_output_size", "conv2d_transpose", "conv2d_weight_grad"]
 
 
 class _Derivative(Op):
@@ -90,8 +91,8 @@ def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     What deep learning calls convolution is correlation: w is not mirrored.
     Raises ValueError, naming the shapes, where they do not fit together.
     """
-    n, h, width, c = _four("conv2d", "x", x)
-    k, r, s, wc = _four("conv2d", "w", w)
+    _, h, width, c = _four("conv2d", "x", x)
+    _, r, s, wc = _four("conv2d", "w", w)
     _options("conv2d", stride, padding)
     if c != wc:
         raise ValueError(f"conv2d: x has {c} channels, shape {x.shape}, but w has {wc}, shape {w.shape}")
@@ -105,11 +106,12 @@ def conv2d_transpose(
 ) -> Tensor:
     """y (N,P,Q,K), w (K,R,S,C) -> x (N,H,W,C): conv2d's adjoint, not its inverse.
 
-    size: (H, W). With a stride above 1 several H give the same P; by default the smallest, (P-1) stride + R - 2 padding.
+    size: (H, W). With a stride above 1 several H give the same P; the default is the smallest of them,
+    (P-1) stride + R - 2 padding.
     Raises ValueError, naming the shapes, where they do not fit together.
     """
-    n, p, q, k = _four("conv2d_transpose", "y", y)
-    wk, r, s, c = _four("conv2d_transpose", "w", w)
+    _, p, q, k = _four("conv2d_transpose", "y", y)
+    wk, r, s, _ = _four("conv2d_transpose", "w", w)
     _options("conv2d_transpose", stride, padding)
     if k != wk:
         raise ValueError(f"conv2d_transpose: y has {k} channels, shape {y.shape}, but w takes {wk}, shape {w.shape}")
@@ -124,8 +126,8 @@ def conv2d_weight_grad(x: Tensor, y: Tensor, stride: int, padding: int, size: tu
 
     size: (R, S). Raises ValueError, naming the shapes, where they do not fit together.
     """
-    n, h, width, c = _four("conv2d_weight_grad", "x", x)
-    yn, p, q, k = _four("conv2d_weight_grad", "y", y)
+    n, h, width, _ = _four("conv2d_weight_grad", "x", x)
+    yn, p, q, _ = _four("conv2d_weight_grad", "y", y)
     _options("conv2d_weight_grad", stride, padding)
     if n != yn:
         raise ValueError(f"conv2d_weight_grad: x has {n} pictures, shape {x.shape}, but y has {yn}, shape {y.shape}")

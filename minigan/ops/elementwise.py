@@ -25,7 +25,7 @@ __all__ = ["add", "divide", "multiply", "power", "subtract"]
 
 
 class _Binary(Op):
-    """Two operands, whose gradients `partials(g, a, b)` yields as functions so that only the needed ones are computed."""
+    """Two operands; `partials(g, a, b)` gives their gradients as functions, and only the needed ones are called."""
 
     def forward(self, device, a, b):
         return device.kernels[self.name](a, b)

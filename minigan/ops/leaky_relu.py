@@ -4,8 +4,8 @@ The gradient passes or is scaled, by the sign of x alone:
 
     gx = gy where x > 0, slope gy elsewhere                                        (leaky_relu_grad)
 
-which is linear in gy with the same weights, and constant in x but for the kink at 0, where the left derivative is taken.
-So the gradient of leaky_relu_grad by gy is leaky_relu_grad itself, and by x it is none.
+which is linear in gy with the same weights, and constant in x but for the kink at 0, where the left derivative is
+taken. So the gradient of leaky_relu_grad by gy is leaky_relu_grad itself, and by x it is none.
 """
 
 from __future__ import annotations
