@@ -1,0 +1,33 @@
+"""Faults planted in copies of the real kernels, to see that they are found."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+
+import cases
+import numpy as np
+
+from kernels.launch import Source
+
+
+@contextlib.contextmanager
+def planted(room, text):
+    """The `cuda` module of a room, which launches `text` in place of its own `.cu`."""
+    module = importlib.import_module(f"kernels.{room}.cuda")
+    kept = module.SOURCE
+    module.SOURCE = Source(module.__package__, kept.name.rsplit("/", 1)[1], contract=kept.contract, text=text)
+    try:
+        yield module
+    finally:
+        module.SOURCE = kept
+
+
+def results(module):
+    """Every array that the kernels of a `cuda` module make or change, at the sizes of tests/cases.py, one by one."""
+    for kernel in module.__all__:
+        for arguments in cases.fixed(kernel):
+            arguments = [np.asarray(a, order="C") if isinstance(a, np.generic | np.ndarray) else a for a in arguments]
+            made = getattr(module, kernel)(*arguments)
+            yield from made if isinstance(made, tuple) else [made]
+            yield from (a for a in arguments if isinstance(a, np.ndarray))
