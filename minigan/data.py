@@ -115,10 +115,9 @@ class Archive:
     UserError: the archive is broken or encrypted.
     """
 
-    identity = ""  # the checksums of the contents say everything
-
     def __init__(self, path: Path):
         self.path = path
+        self.identity = str(path.stat().st_mtime_ns)  # checksums alone would not tell a damaged copy from a good one
         try:
             self.archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:

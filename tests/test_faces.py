@@ -51,8 +51,8 @@ def test_faces_agree_in_where_things_are():
     """
     mean = draw(400, 32, "L", seed=0)[..., 0].mean(axis=0)  # (32, 32)
     left, right, between, muzzle = mean[17:19, 10:12], mean[17:19, 20:22], mean[17:19, 15:17], mean[23:25, 12:20]
-    assert max(left.mean(), right.mean()) < between.mean() - 20
-    assert max(left.mean(), right.mean()) < muzzle.mean() - 20
+    assert max(left.mean(), right.mean()) < between.mean() - 60
+    assert max(left.mean(), right.mean()) < muzzle.mean() - 60
     assert np.abs(mean - mean[:, ::-1]).mean() < 0.02 * 255
 
 
