@@ -1,0 +1,120 @@
+"""The compile gate: every kernel, with every set of constants in use, to machine code for every architecture.
+
+NVRTC needs no GPU. What it refuses fails, and so does what it warns of and a kernel that spills registers to memory.
+`pytest tests/test_compile_gate.py -s` shows what each kernel takes on each architecture.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from planting import results
+
+import kernels
+from kernels.launch import Source, recording
+from kernels.launch import nvrtc as compiler
+from minigan import options
+from minigan.autograd import Tensor
+from minigan.models import PRESETS
+from minigan.train import Game
+
+ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+EMULATED = kernels.Device("emulated", "cuda", (np.float32,))  # needs no C++ compiler while launches are only recorded
+MODULES = [importlib.import_module(f"kernels.{room}.cuda") for room in kernels.rooms()]
+
+
+@pytest.fixture(scope="module")
+def variants():
+    """What is launched, as (source, kernel, constants), by a training step of every preset and by tests/cases.py."""
+    with recording() as launched:
+        for preset in PRESETS:
+            game = Game(options.new_settings(options.parse(["--preset", preset])), EMULATED)
+            game.step(Tensor(np.empty((2, *game.networks.picture), np.float32), EMULATED))
+        for module in MODULES:
+            list(results(module))
+    return launched
+
+
+def test_every_kernel_is_launched(variants):
+    """Every `__global__` of every `.cu` is among what the gate compiles: none is dead, none unseen."""
+    launched = {(source.name, kernel) for source, kernel, _ in variants}
+    assert launched == {(module.SOURCE.name, kernel) for module in MODULES for kernel in module.SOURCE.kernels}
+
+
+def gate(source, defines, architecture, major):
+    """A line for each kernel, and what is wrong with it."""
+    where = f"{source.name} {' '.join(f'{name}={value}' for name, value in sorted(defines))} {architecture}"
+    try:
+        cubin = compiler.compile(source, defines, architecture, major)
+    except RuntimeError as error:
+        return [], [f"{where}: {error}"]
+    wrong = [f"{where}: {warning}" for warning in cubin.warnings]
+    wrong += [f"{where}: {name} spills {usage.spilled} bytes" for name, usage in cubin.usage.items() if usage.spilled]
+    wrong += [f"{where}: no report of {kernel}" for kernel in source.kernels if kernel not in cubin.usage]
+    lines = [
+        f"{where:55} {name:20} {usage.registers:3} registers {usage.shared:5} bytes shared {usage.stack:3} bytes stack"
+        for name, usage in cubin.usage.items()
+    ]
+    return lines, wrong
+
+
+def test_compiles_for_every_architecture(variants, nvrtc):
+    """No error, no warning, no spill."""
+    builds = {(source, defines) for source, _, defines in variants}
+    jobs = [(*build, architecture, nvrtc) for build in builds for architecture in ARCHITECTURES]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        outcomes = list(pool.map(lambda job: gate(*job), jobs))
+    print("", *sorted(line for lines, _ in outcomes for line in lines), sep="\n")
+    wrong = [complaint for _, complaints in outcomes for complaint in complaints]
+    assert not wrong, "\n".join(wrong)
+
+
+GOOD = """
+extern "C" __global__ void __launch_bounds__(BLOCK) planted(float* x) {  // (BLOCK, 100)
+    float kept[100];  // 100 registers of each thread
+    for (int i = 0; i < 100; ++i) kept[i] = x[threadIdx.x * 100 + i];
+    __syncthreads();  // all are loaded before any is stored
+    for (int i = 0; i < 100; ++i) x[threadIdx.x * 100 + i] = kept[99 - i];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "block", "message"),
+    [
+        (GOOD.replace("kept[99 - i]", "kept[99 - j]"), 128, r'planted.cu\(6\): error: identifier "j" is undefined'),
+        (GOOD.replace("float kept", "int unused; float kept"), 128, r'planted.cu\(3\): warning.*"unused" was declared'),
+        (GOOD, 1024, r"planted.cu BLOCK=1024 sm_80: planted spills \d+ bytes"),  # 65536 registers / 1024 threads = 64
+    ],
+)
+def test_gate_fails(nvrtc, text, block, message):
+    """The gate sees a planted error, a planted warning and a planted spill, and passes the kernel without them."""
+    assert gate(Source("tests", "planted.cu", text=GOOD), {("BLOCK", 128)}, "sm_80", nvrtc)[1] == []
+    _, wrong = gate(Source("tests", "planted.cu", text=text), {("BLOCK", block)}, "sm_80", nvrtc)
+    assert wrong
+    assert re.search(message, wrong[0])
+
+
+def test_denormals_are_kept(nvrtc, monkeypatch):
+    """The smallest numbers are not flushed to 0: NumPy keeps them. Asked to flush, the compiler makes other code."""
+    source = Source("tests", "half.cu", text='extern "C" __global__ void halve(float* x) { *x *= 0.5f; }')
+    kept = compiler.compile(source, frozenset(), "sm_80", nvrtc).code
+    assert kept == compiler.compile(source, frozenset(), "sm_80", nvrtc).code
+    monkeypatch.setattr(compiler, "OPTIONS", [o.replace("-ftz=false", "-ftz=true") for o in compiler.OPTIONS])
+    assert kept != compiler.compile(source, frozenset(), "sm_80", nvrtc).code
+
+
+def test_contraction_is_a_choice_of_the_source(nvrtc):
+    """a * b + c is fused into one rounding unless the source says `contract=False`, as philox.cu must."""
+    text = 'extern "C" __global__ void f(double* x) { x[0] = x[1] * x[2] + x[3]; }'
+    fused, apart = (
+        compiler.compile(Source("tests", "f.cu", text=text, contract=contract), frozenset(), "sm_80", nvrtc).code
+        for contract in (True, False)
+    )
+    assert fused != apart
+    assert not importlib.import_module("kernels.philox.cuda").SOURCE.contract
