@@ -33,7 +33,8 @@ def choose_device(name: str) -> tuple[kernels.Device, str]:
     try:
         return kernels.device("cuda"), "a GPU was found"
     except kernels.DeviceError as error:
-        return kernels.device("cpu"), f"no GPU: {error}"
+        missing = str(error).partition(" (")[0]  # "cuda: needs CuPy", without the remedy
+        return kernels.device("cpu"), f"{missing}; --device cuda says more"
 
 
 class Interrupt:

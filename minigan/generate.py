@@ -9,61 +9,68 @@ from pathlib import Path
 
 import numpy as np
 
-from minigan import checkpoint, pictures
-from minigan.autograd import Tensor, no_grad
+from minigan import checkpoint
+from minigan.autograd import no_grad
 from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, networks, sample_z
-from minigan.options import Parser, Settings, add_device, whole
+from minigan.options import Parser, add_device, whole
+from minigan.pictures import grid, save_png, to_uint8
 from minigan.random import Random
-from minigan.run import Run
+from minigan.run import Run, free_folder
 
-BATCH = 64  # pictures drawn at once
+BATCH = 16  # pictures drawn at once, always: a shorter batch might be summed in another order
 
 
 def draw(run: Run, count: int, seed: int, device_name: str) -> np.ndarray:
-    """(count,H,W,C) in [-1, 1] from the run's newest checkpoint. Picture i of a seed is the same for every count."""
-    settings = Settings(**run.config["settings"])
-    preset, path = PRESETS[settings.preset], run.newest_checkpoint()
+    """uint8 (count,H,W,C) by the run's newest checkpoint. Picture i of a seed is the same for every count."""
+    settings, path = run.settings, run.newest_checkpoint()
+    preset, channels = PRESETS[settings.preset], CHANNELS[settings.mode]
     device, _ = choose_device(device_name)
-    channels = CHANNELS[settings.mode]
     generator = networks(
         preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
     ).generator
     arrays, _ = checkpoint.load(path)
     checkpoint.restore(path, arrays, "generator", generator.state())
     generator.train(False)
-    z = sample_z(preset, Random(seed, "generate", device), count, settings.z_dim).numpy()
+    random, parts = Random(seed, "generate", device), []
     with no_grad():
-        parts = [generator(Tensor(device.array(z[i : i + BATCH]), device)).numpy() for i in range(0, count, BATCH)]
-    return np.concatenate(parts)
+        for _ in range(0, count, BATCH):
+            parts.append(to_uint8(generator(sample_z(preset, random, BATCH, settings.z_dim)).numpy()))
+    return np.concatenate(parts)[:count]
 
 
 def generate(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = Parser(prog="python -m minigan.generate", description="Draw pictures with a trained generator.")
-    parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run of minigan.train")
-    parser.add_argument("--count", type=whole(1), default=64, metavar="N", help="how many pictures (default 64)")
-    parser.add_argument("--seed", type=whole(0, 2**64 - 1), default=0, metavar="N", help="which ones (default 0)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="one PNG with a grid of all (default cats.png)")
-    parser.add_argument("--each", type=Path, metavar="DIR", help="one PNG for each picture, in this folder")
-    add_device(parser, default="auto")
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN", help="the folder of a run of minigan.train")
+    add("--count", type=whole(1, 100_000), default=64, metavar="N", help="how many pictures (default 64)")
+    add("--seed", type=whole(0, 2**64 - 1), default=0, metavar="N", help="which ones (default 0)")
+    add("--out", type=Path, metavar="FILE", help="one PNG with a grid of all (default cats.png)")
+    add("--each", type=Path, metavar="DIR", help="one PNG for each picture, into this new or empty folder")
+    add_device(add, default="auto")
     given = parser.parse_args(arguments)
     out = given.out or (None if given.each else Path("cats.png"))
+    if out and out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: pictures are written as PNG: give a name that ends in .png")
+    if given.each:
+        free_folder(given.each)
 
     images = draw(Run.open(given.run), given.count, given.seed, given.device)
     try:
         if out:
-            pictures.save_png(pictures.grid(images), out)
+            save_png(grid(images), out)
             print(f"{given.count} pictures: {out}")
         if given.each:
             given.each.mkdir(parents=True, exist_ok=True)
             for i, image in enumerate(images):
-                pictures.save_png(pictures.grid(image[None], pad=0), given.each / f"{i:05d}.png")
+                save_png(grid(image[None], pad=0), given.each / f"{i:05d}.png")
             print(f"{given.count} pictures: {given.each / '00000.png'} and so on")
     except OSError as error:
-        raise UserError(f"{error.filename or out}: cannot be written ({error.strerror}): give another place") from error
+        place = given.each if out is None else out
+        raise UserError(f"{place}: cannot be written ({error.strerror}): give another place") from error
 
 
 if __name__ == "__main__":

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
+from minigan.data import CHANNELS
 from minigan.errors import UserError
-from minigan.models import PRESETS, SIZES
+from minigan.models import PRESETS, SIZES, Preset
 
-__all__ = ["Parser", "Settings", "add_device", "new_settings", "parse", "resumed_settings", "whole"]
+__all__ = ["Parser", "Settings", "add_device", "kept_settings", "new_settings", "parse", "resumed_settings", "whole"]
 
 DEFAULT_PRESET = "tiny32"  # of the drawn faces
 DATA_PRESET = "radford64"  # of pictures from a folder
@@ -45,26 +45,26 @@ class Settings:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit status 2."""
+    """An argument parser for which a wrong option is bad input like any other."""
 
     def error(self, message: str):
         """Say what is wrong and where to look."""
-        self.exit(2, f"minigan: error: {message} (--help lists the options)\n")
+        raise UserError(f"{message} (--help lists the options)")
 
 
-def whole(low: int, high: float = math.inf) -> Callable[[str], int]:
-    """A whole number between low and high."""
-    return _number(int, "a whole number", lambda value: low <= value <= high, _range(low, high))
+def whole(low: int, high: int = 10**9) -> Callable[[str], int]:
+    """A whole number from low to high."""
+    return _number(int, "a whole number", lambda value: low <= value <= high, f"from {low} to {high}")
 
 
-def _real(low: float, high: float = math.inf, above: bool = False) -> Callable[[str], float]:
-    """A number between low and high, or above low."""
-    text = f"above {low}" if above and high == math.inf else _range(low, high)
-    return _number(float, "a number", lambda value: low <= value <= high and not (above and value == low), text)
+def _real(low: float, high: float) -> Callable[[str], float]:
+    """A number from low to high."""
+    return _number(float, "a number", lambda value: low <= value <= high, f"from {low} to {high}")
 
 
-def _range(low: float, high: float) -> str:
-    return f"at least {low}" if high == math.inf else f"between {low} and {high}"
+def _positive(high: float) -> Callable[[str], float]:
+    """A number above 0, and at most high."""
+    return _number(float, "a number", lambda value: 0 < value <= high, f"above 0, and at most {high:g}")
 
 
 def _number(kind: type, noun: str, holds: Callable, text: str) -> Callable:
@@ -73,57 +73,76 @@ def _number(kind: type, noun: str, holds: Callable, text: str) -> Callable:
             value = kind(given)
         except ValueError:
             raise argparse.ArgumentTypeError(f"{given!r} is not {noun}") from None
-        if not (math.isfinite(value) and holds(value)):
+        if not holds(value):  # NaN never does
             raise argparse.ArgumentTypeError(f"{given} is out of range: it must be {text}")
         return value
 
     return convert
 
 
-def add_device(parser, default: str | None = None) -> None:
-    """The option that every command has."""
-    parser.add_argument(
+def add_device(add: Callable, default: str | None = None) -> None:
+    """The option that every command has, by an `add_argument`."""
+    add(
         "--device",
         default=default,
         choices=("auto", "cuda", "cpu", "emulated"),
-        help="where to compute; auto takes a GPU if there is one; emulated runs the CUDA kernels on the host, "
-        "thread by thread, to study them",
+        help="auto (default) takes a GPU if there is one; emulated runs the CUDA kernels on the host, thread by "
+        "thread, to study them",
     )
+
+
+def _option(name: str) -> str:
+    """The option of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def _preset_table() -> str:
+    """The settings that a preset decides, a line each."""
+    lines = [("", *PRESETS)]
+    for field in dataclasses.fields(Settings):
+        if field.name in Preset.__dataclass_fields__:
+            lines.append((_option(field.name), *(getattr(preset, field.name) for preset in PRESETS.values())))
+    form = "  {:<18}" + "{:>12}" * len(PRESETS)
+    return "\n".join(["defaults of the presets:", *(form.format(*line) for line in lines)])
 
 
 def _parser() -> Parser:
     parser = Parser(
         prog="python -m minigan.train",
+        usage="%(prog)s [--data PATH] [option ...]",
         description="Train a DCGAN. Without --data it learns to draw the small cat faces that come with it.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=32, width=100),
+        epilog=_preset_table(),
+        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
     )
     add = parser.add_argument_group("pictures").add_argument
     add("--data", metavar="PATH", help="a folder (nested or not) or a .zip of JPEG, PNG, WebP, BMP or GIF pictures")
-    add("--size", type=int, choices=SIZES, metavar="PIXELS", help="16, 32, 64, 128 or 256; default: the preset's")
-    add("--mode", choices=("RGB", "L"), help="colour (default) or grey")
+    add("--size", type=int, choices=SIZES, metavar="PIXELS", help="their side: 16, 32, 64, 128 or 256")
+    add("--mode", choices=CHANNELS, help="colour (default) or grey")
 
     add = parser.add_argument_group("network").add_argument
     add("--preset", choices=PRESETS, help=f"default: {DATA_PRESET} with --data, {DEFAULT_PRESET} without")
     add("--z-dim", type=whole(1, 65536), metavar="N", help="numbers that a picture is drawn from")
-    add("--slope", type=_real(0, 1), help="of leaky ReLU")
+    add("--slope", type=_real(0, 1), metavar="S", help="of leaky ReLU")
 
     add = parser.add_argument_group("training").add_argument
-    add("--epochs", type=whole(1), metavar="N", help="passes over the pictures; default: the preset's")
-    add("--minutes", type=_real(0, above=True), metavar="M", help="stop after so long (and at --epochs, if given)")
+    add("--epochs", type=whole(1), metavar="N", help="passes over the pictures")
+    add("--minutes", type=_positive(10**9), metavar="M", help="stop after so long (and at --epochs, if given)")
     add("--batch-size", type=whole(2), metavar="N", help="pictures a step")
-    add("--lr-g", type=_real(0, above=True), metavar="LR", help="learning rate of the generator")
-    add("--lr-d", type=_real(0, above=True), metavar="LR", help="learning rate of the discriminator")
-    add("--beta1", type=_real(0, 0.999999), help="Adam's memory of the gradient")
+    add("--lr-g", type=_positive(10**30), metavar="LR", help="learning rate of the generator")
+    add("--lr-d", type=_positive(10**30), metavar="LR", help="learning rate of the discriminator")
+    add("--beta1", type=_real(0, 0.999999), metavar="B", help="Adam's memory of the gradient")
     add("--label-smoothing", type=_real(0, 0.5), metavar="S", help="real pictures count as 1 - S")
     add("--seed", type=whole(0, 2**64 - 1), metavar="N", help="of all that is random (default 0)")
-    add_device(parser)
+    add_device(add)
 
-    add = parser.add_argument_group("run").add_argument
-    add("--out", type=Path, metavar="DIR", help="the run's folder (default runs/DATE-TIME); it must be new or empty")
+    group = parser.add_argument_group("run")
+    add = group.add_argument
     add("--save-every", type=whole(1), metavar="EPOCHS", help="epochs between checkpoints (default 5)")
     add("--sample-every", type=whole(1), metavar="STEPS", help="steps between sample pictures (default 200)")
-    add("--resume", type=Path, metavar="RUN", help="go on with an earlier run's folder, where it stopped")
     add("--dry-run", action="store_true", help="show the layers of both networks, do one step, write nothing")
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--out", type=Path, metavar="DIR", help="the run's folder, new or empty (default runs/DATE-TIME)")
+    add("--resume", type=Path, metavar="RUN", help="go on with an earlier run's folder, where it stopped")
     return parser
 
 
@@ -148,19 +167,24 @@ def new_settings(given: argparse.Namespace) -> Settings:
     return Settings(**{name: _first(getattr(given, name), default) for name, default in defaults.items()})
 
 
-def resumed_settings(given: argparse.Namespace, earlier: dict) -> Settings:
+def kept_settings(values: dict) -> Settings:
+    """Settings as a run's config.json keeps them. Raises UserError unless they are whole and in range."""
+    fields = {field.name for field in dataclasses.fields(Settings)}
+    if fields != set(values):
+        raise UserError(f"settings that are missing or unknown: {', '.join(sorted(fields ^ set(values)))}")
+    return new_settings(parse([f"{_option(name)}={value}" for name, value in values.items() if value is not None]))
+
+
+def resumed_settings(given: argparse.Namespace, earlier: Settings) -> Settings:
     """An earlier run's settings with what may change. Raises UserError for an option that may not."""
-    names = [field.name for field in dataclasses.fields(Settings)]
-    said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    said = {name: getattr(given, name) for name in vars(earlier) if getattr(given, name) is not None}
     for name, value in said.items():
-        if name not in RESUMABLE and value != earlier[name]:
-            option = name.replace("_", "-")
-            raise UserError(f"--{option}: the run that goes on has {earlier[name]}: leave it out, or start a new run")
-    if "minutes" in said and "epochs" not in said:
-        said["epochs"] = None
-    if "epochs" in said and "minutes" not in said:
-        said["minutes"] = None
-    return Settings(**{**earlier, **said})
+        before = getattr(earlier, name)
+        if name not in RESUMABLE and value != before:
+            raise UserError(f"{_option(name)} {value}: the run began with {before}: leave it out, or begin a new run")
+    if "epochs" in said or "minutes" in said:
+        said = {"epochs": None, "minutes": None, **said}
+    return dataclasses.replace(earlier, **said)
 
 
 def _first(value, default):

@@ -5,6 +5,8 @@ On a terminal a bar is redrawn in place; elsewhere, in a log file, a line is pri
 
 from __future__ import annotations
 
+import collections
+import math
 import sys
 import time
 from collections.abc import Mapping
@@ -15,28 +17,30 @@ from minigan.options import Settings
 
 __all__ = ["Progress"]
 
+WINDOW = 20  # steps that the speed is measured over
+
 
 class Progress:
     """Shows steps as they come and keeps the time. Used as a context manager around the steps.
 
     seconds: of training, earlier runs of a resumed training included. minutes: of this run alone.
+    done: how much of what was asked for, from 0 to 1, by the epochs or by the minutes, whichever are nearer their end.
     """
 
     def __init__(self, settings: Settings, per_epoch: int, step: int, seconds_before: float):
-        self.settings = settings
-        self.seconds_before = seconds_before
-        self.started = time.monotonic()
-        self.rated = step, self.started  # where the speed was measured last
-        self.speed = float("nan")  # pictures a second
-        by_epochs = settings.epochs is not None
+        self.settings, self.per_epoch = settings, per_epoch
+        self.last_step = math.inf if settings.epochs is None else settings.epochs * per_epoch
+        self.last_minute = math.inf if settings.minutes is None else settings.minutes
+        self.step, self.seconds_before = step, seconds_before
+        self.times = collections.deque([time.monotonic()], maxlen=WINDOW + 1)  # of the last steps
+        self.started = self.times[0]
         self.bar = tqdm(
-            total=settings.epochs * per_epoch if by_epochs else round(settings.minutes * 60),
-            initial=step if by_epochs else 0,
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
+            total=1.0,
+            initial=self.done,
+            bar_format="{desc} |{bar}| {remaining} left{postfix}",
             dynamic_ncols=True,
             disable=not sys.stderr.isatty(),
         )
-        self.by_epochs = by_epochs
 
     def __enter__(self) -> Progress:
         return self
@@ -54,24 +58,37 @@ class Progress:
         """Of training in all."""
         return self.seconds_before + time.monotonic() - self.started
 
-    def show(self, step: int, epoch: float, scores: Mapping[str, float]) -> None:
-        """After each step: the scores of `Game.step`, and how many epochs are done."""
-        self.step, self.epoch, self.scores = step, epoch, scores
+    @property
+    def done(self) -> float:
+        """1 when it is time to stop."""
+        return min(1.0, max(self.step / self.last_step, self.minutes / self.last_minute))
+
+    @property
+    def epoch(self) -> float:
+        """How many are done."""
+        return self.step / self.per_epoch
+
+    @property
+    def speed(self) -> float:
+        """Pictures a second, over the last steps."""
+        return (len(self.times) - 1) * self.settings.batch_size / (self.times[-1] - self.times[0])
+
+    def show(self, step: int, scores: Mapping[str, float]) -> None:
+        """After each step, with the scores of `Game.step`."""
+        self.step, self.scores = step, scores
+        self.times.append(time.monotonic())
         line = (
-            f"d_loss {scores['d_loss']:.3f}  g_loss {scores['g_loss']:.3f}  "
-            f"D(x) {scores['d_real']:.2f}  D(G(z)) {scores['d_fake']:.2f}  {self.speed:,.0f} pictures/s"
+            f"loss D {scores['d_loss']:.2f} G {scores['g_loss']:.2f}, "
+            f"D(x) {scores['d_real']:.2f} D(G(z)) {scores['d_fake']:.2f}, {self.speed:,.0f} img/s"
         )
-        self.bar.set_description_str(f"epoch {epoch:.1f}", refresh=False)
+        self.bar.set_description_str(f"epoch {self.epoch:.1f}", refresh=False)
         self.bar.set_postfix_str(line, refresh=False)
-        self.bar.update((step if self.by_epochs else min(self.minutes * 60, self.bar.total)) - self.bar.n)
+        self.bar.update(self.done - self.bar.n)
         if self.bar.disable and step % self.settings.sample_every == 0:
-            print(f"step {step:,}  epoch {epoch:.2f}  {line}", flush=True)
+            print(f"step {step:,}, epoch {self.epoch:.2f}, {line}", flush=True)
 
     def row(self) -> dict[str, float]:
-        """The log's row for the step shown last; the speed is the mean since the row before."""
-        (step, then), now = self.rated, time.monotonic()
-        self.speed = (self.step - step) * self.settings.batch_size / (now - then)
-        self.rated = self.step, now
+        """The log's row for the step shown last."""
         return {
             "step": self.step,
             "epoch": round(self.epoch, 4),

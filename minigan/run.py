@@ -11,7 +11,9 @@ skipped.txt         pictures that could not be read, and why; only if there are 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,47 +22,68 @@ import numpy as np
 from minigan import checkpoint, pictures
 from minigan.errors import UserError
 from minigan.files import replacing
+from minigan.options import Settings, kept_settings
 
 __all__ = ["Run", "free_folder"]
 
 
 def free_folder(folder: Path) -> None:
-    """Raise UserError unless a new run may be written to `folder`: no file, and no folder with something in it."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: holds files already: give another --out, or go on with --resume {folder}")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file: --out must name a folder")
+    """Raise UserError unless `folder` may be filled: it does not exist yet, or it is empty."""
+    try:
+        taken = any(folder.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be a folder for results ({error.strerror}): give another one") from error
+    if taken:
+        raise UserError(f"{folder}: holds files already: give a new or an empty folder")
 
 
 class Run:
-    """A run's folder, and its config."""
+    """A run's folder.
 
-    def __init__(self, folder: Path, config: dict):
-        self.folder = folder
-        self.config = config
+    settings: what it trains with. about: the rest of its config.json, "device", "pictures", "started" and "versions".
+    """
+
+    def __init__(self, folder: Path, settings: Settings, about: dict):
+        self.folder, self.settings, self.about = folder, settings, about
 
     @classmethod
-    def create(cls, folder: Path, config: dict, skipped: list[tuple[str, str]]) -> Run:
-        """A new run in `folder`. Raises UserError if it is not free or cannot be written."""
+    def create(cls, folder: Path, settings: Settings, about: dict, skipped: list[tuple[str, str]]) -> Run:
+        """A new run in `folder`. Raises UserError, and leaves nothing, if it is not free or cannot be written."""
         free_folder(folder)
-        run = cls(folder, config)
+        run = cls(folder, settings, about)
         with run._writing():
-            for part in ("samples", "checkpoints"):
-                (folder / part).mkdir(parents=True, exist_ok=True)
-            run._write("config.json", json.dumps(config, indent=2) + "\n")
-            if skipped:
-                run._write("skipped.txt", "".join(f"{name}: {reason}\n" for name, reason in skipped))
+            (folder / "checkpoints").mkdir(parents=True)  # is refused where another run was faster
+        try:
+            with run._writing():
+                (folder / "samples").mkdir()
+                if skipped:
+                    run._write("skipped.txt", "".join(f"{name}: {reason}\n" for name, reason in skipped))
+            run.configure(settings)
+        except UserError:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         return run
 
     @classmethod
     def open(cls, folder: Path) -> Run:
-        """The run that is in `folder`. Raises UserError if there is none."""
-        if not folder.exists():
-            raise UserError(f"{folder}: no such run: check the path")
+        """The run that is in `folder`. Raises UserError if there is none, or its config.json is broken."""
+        path = folder / "config.json"
         try:
-            return cls(folder, json.loads((folder / "config.json").read_text()))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder}: not a run's folder (config.json: {error})") from error
+            about = json.loads(path.read_text())
+            return cls(folder, kept_settings(about.pop("settings")), about)
+        except OSError as error:
+            raise UserError(f"{folder}: no run's folder ({path.name}: {error.strerror}): check the path") from error
+        except (ValueError, LookupError, TypeError, AttributeError, UserError) as error:
+            raise UserError(f"{path}: broken ({error}): restore it, or begin a new run") from error
+
+    def configure(self, settings: Settings) -> None:
+        """Keep these settings, with which the run begins or goes on."""
+        self.settings = settings
+        text = json.dumps({"settings": dataclasses.asdict(settings), **self.about}, indent=2)
+        with self._writing():
+            self._write("config.json", text + "\n")
 
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, the newest last."""
@@ -93,9 +116,14 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> list[dict[str, float]]:
-        """The log so far."""
+        """The log so far. Raises UserError if a line is broken."""
         path = self.folder / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        try:
+            return [json.loads(line) for line in path.read_text().splitlines()]
+        except FileNotFoundError:
+            return []
+        except ValueError as error:
+            raise UserError(f"{path}: broken ({error}): delete the line, or the file") from error
 
     def rewind(self, step: int) -> None:
         """Forget the rows after `step`: a resumed run logs them again."""

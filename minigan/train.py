@@ -7,10 +7,10 @@ pictures for real (Goodfellow et al. 2014, Algorithm 1, with one D step for each
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import math
 import platform
+import shlex
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -31,7 +31,7 @@ from minigan.options import Settings
 from minigan.progress import Progress
 from minigan.random import Random, coins, permutation
 from minigan.run import Run, free_folder
-from minigan.table import layer_table
+from minigan.table import layer_table, step_multiply_adds
 
 LOG_EVERY = 20  # steps
 FACES = 4096  # are drawn where no data is given
@@ -92,7 +92,9 @@ class Game:
 
     def save(self, run: Run, seconds: float) -> Path:
         """A checkpoint of everything that the next step depends on."""
-        tensors = {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
+        arrays = {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise diverged(run, self.step_count)
         state = {
             "step": self.step_count,
             "seconds": seconds,
@@ -101,7 +103,7 @@ class Game:
             "adam_g": self.adam_g.step_count,
             "adam_d": self.adam_d.step_count,
         }
-        return run.save_checkpoint(self.step_count, tensors, state)
+        return run.save_checkpoint(self.step_count, arrays, state)
 
     def load(self, path: Path) -> float:
         """Go on from a checkpoint; returns the seconds trained until then."""
@@ -143,39 +145,42 @@ class Batches:
 
 
 def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
-    """Step after step until the epochs or the minutes are over, or Ctrl-C; a checkpoint at the end in any case."""
+    """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings = game.settings
-    last_step = math.inf if settings.epochs is None else settings.epochs * batches.per_epoch
-    last_minute = math.inf if settings.minutes is None else settings.minutes
-    saved = run.checkpoints()[-1:]
-
-    if game.step_count == 0:
-        run.save_sample(0, game.sample())
+    over = False
     with Interrupt() as interrupt, progress:
-        while game.step_count < last_step and progress.minutes < last_minute and not interrupt.asked:
+        if game.step_count == 0:
+            run.save_sample(0, game.sample())
+        while not over:
             scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
             step = game.step_count
             if not all(map(math.isfinite, scores.values())):
-                raise UserError(
-                    f"{run.folder}: the losses are no finite numbers at step {step}: try a lower --lr-g and --lr-d; "
-                    + (f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was saved yet")
-                )
-            progress.show(step, step / batches.per_epoch, scores)
-            if step % LOG_EVERY == 0:
+                raise diverged(run, step - 1)  # the scores are from before the moves
+            progress.show(step, scores)
+            over = progress.done == 1 or interrupt.asked
+            if over or step % LOG_EVERY == 0:
                 run.log(progress.row())
-            if step % settings.sample_every == 0:
+            if over or step % settings.sample_every == 0:
                 run.save_sample(step, game.sample())
                 run.plot()
-            if step % (settings.save_every * batches.per_epoch) == 0:
-                saved = [game.save(run, progress.seconds)]
+            if over or step % (settings.save_every * batches.per_epoch) == 0:
+                saved = game.save(run, progress.seconds)
 
-    run.save_sample(game.step_count, game.sample())
-    run.plot()
-    saved = game.save(run, progress.seconds)
-    said = "stopped" if interrupt.asked else "done"
-    print(f"{said} at step {game.step_count:,}: {saved}")
-    print(f"go on     python -m minigan.train --resume {run.folder} --epochs N")
-    print(f"draw      python -m minigan.generate {run.folder} --count 64 --out cats.png")
+    folder, said, more = shlex.quote(str(run.folder)), "done", " --epochs N"
+    if interrupt.asked:
+        said, more = "stopped", ""
+    print(f"{said:<9} at step {step:,}: {saved}")
+    print(f"go on     python -m minigan.train --resume {folder}{more}")
+    print(f"draw      python -m minigan.generate {folder} --count 64 --out cats.png")
+
+
+def diverged(run: Run, step: int) -> UserError:
+    """What is said when the numbers after `step` are not finite."""
+    good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
+    return UserError(
+        f"{run.folder}: not finite any more after step {step:,}: begin a new run with lower --lr-g and --lr-d; "
+        f"the last good checkpoint is {good[-1] if good else 'none, it was too early'}"
+    )
 
 
 def dry_run(game: Game, batches: Batches) -> None:
@@ -186,28 +191,31 @@ def dry_run(game: Game, batches: Batches) -> None:
     start = time.perf_counter()
     scores = {name: t.item() for name, t in game.step(batches.batch(0)).items()}
     seconds = time.perf_counter() - start
-    print(f"one step of {n} pictures, compilation included, took {seconds:.1f} s; nothing was written")
-    print("  ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    work = 2 * n * step_multiply_adds(networks) / 1e9
+    print(f"one step  of {n} pictures, {work:,.2f} GFLOP: {seconds:.1f} s, compilation included")
+    print("scores    " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
+    print("written   nothing")
 
 
 def real_pictures(settings: Settings) -> tuple[np.ndarray, list[tuple[str, str]], str]:
-    """uint8 (M,H,W,C), the files that were skipped, and what to call them all."""
+    """uint8 (M,H,W,C), the files that were skipped, and where the pictures are from."""
     if settings.data is None:
-        images = faces.draw(FACES, settings.size, settings.mode, settings.seed)
-        return images, [], "drawn cat faces (--data gives others)"
-    loaded = data.load(Path(settings.data), settings.size, settings.mode, progress=tqdm)
-    if len(loaded.images) < settings.batch_size:
+        source = "drawn cat faces (--data takes pictures of your own)"
+        images, skipped = faces.draw(FACES, settings.size, settings.mode, settings.seed), []
+    else:
+        source = f"from {settings.data}"
+        loaded = data.load(Path(settings.data), settings.size, settings.mode, progress=tqdm)
+        images, skipped = loaded.images, loaded.skipped
+    if len(images) < settings.batch_size:
         raise UserError(
-            f"{settings.data}: {len(loaded.images)} pictures are fewer than a batch of {settings.batch_size}: "
-            "give more, or a smaller --batch-size"
+            f"{len(images)} {source}: fewer than a batch of {settings.batch_size}: give more, or a smaller --batch-size"
         )
-    return loaded.images, loaded.skipped, f"from {settings.data}"
+    return images, skipped, source
 
 
-def config(settings: Settings, device: kernels.Device, pictures: int) -> dict:
-    """What config.json says of a new run."""
+def about(device: kernels.Device, pictures: int) -> dict:
+    """What config.json says of a new run beside its settings."""
     return {
-        "settings": dataclasses.asdict(settings),
         "device": device.name,
         "pictures": pictures,
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -223,7 +231,7 @@ def train(arguments: list[str] | None = None) -> None:
     given = options.parse(arguments)
     if given.resume:
         run = Run.open(given.resume)
-        settings = options.resumed_settings(given, run.config["settings"])
+        settings = options.resumed_settings(given, run.settings)
         newest = run.newest_checkpoint()
     else:
         settings = options.new_settings(given)
@@ -243,17 +251,18 @@ def train(arguments: list[str] | None = None) -> None:
 
     seconds = 0.0
     if given.resume:
-        if run.config["pictures"] != len(images):
-            raise UserError(f"{source}: {len(images)} pictures, but the run began with {run.config['pictures']}")
+        if run.about.get("pictures") != len(images):
+            raise UserError(f"{len(images)} {source}: the run began with {run.about.get('pictures')}: give those")
         seconds = game.load(newest)
         if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
             raise UserError(f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes")
-        run.rewind(game.step_count)
+        run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
+        run.configure(settings)
     else:
-        run = Run.create(folder, config(settings, device, len(images)), skipped)
+        run = Run.create(folder, settings, about(device, len(images)), skipped)
     print(f"run       {run.folder}, step {game.step_count:,}")
     if skipped:
-        print(f"skipped   {len(skipped)} pictures that cannot be read: {run.folder / 'skipped.txt'}")
+        print(f"skipped   {len(skipped)} files that cannot be read, named in {run.folder / 'skipped.txt'}")
     play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds))
 
 
