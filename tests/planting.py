@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 
 import cases
 import numpy as np
@@ -24,10 +25,13 @@ def planted(room, text):
 
 
 def results(module):
-    """Every array that the kernels of a `cuda` module make or change, at the sizes of tests/cases.py, one by one."""
-    for kernel in module.__all__:
-        for arguments in cases.fixed(kernel):
-            arguments = [np.asarray(a, order="C") if isinstance(a, np.generic | np.ndarray) else a for a in arguments]
-            made = getattr(module, kernel)(*arguments)
-            yield from made if isinstance(made, tuple) else [made]
-            yield from (a for a in arguments if isinstance(a, np.ndarray))
+    """Every array that the kernels of a `cuda` module make or change, one by one.
+
+    At the sizes of tests/cases.py: all kernels at their first, then all at their second, so that a difference is met
+    before every set of constants has been compiled.
+    """
+    calls = [[(getattr(module, kernel), arguments) for arguments in cases.fixed(kernel)] for kernel in module.__all__]
+    for kernel, arguments in filter(None, itertools.chain(*itertools.zip_longest(*calls))):
+        made = kernel(*arguments)
+        yield from made if isinstance(made, tuple) else [made]
+        yield from (a for a in arguments if isinstance(a, np.ndarray))

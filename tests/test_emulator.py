@@ -115,9 +115,9 @@ extern "C" __global__ void divergent(float* y, int threads) {
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (SOME_RETURN, "thread 0 and 7 more wait at the block barrier of line 4; thread 8 and 23 more have returned"),
-        (TWO_BARRIERS, "block barrier of line 4; thread 8 and 23 more wait at the block barrier of line 6"),
-        (HALF_A_WARP, "warp barrier of line 3; thread 8 and 23 more wait at the block barrier of line 4"),
+        (SOME_RETURN, "thread 0 and 7 more at the block barrier of line 4; thread 8 and 23 more returned"),
+        (TWO_BARRIERS, "block barrier of line 4; thread 8 and 23 more at the block barrier of line 6"),
+        (HALF_A_WARP, "warp barrier of line 3; thread 8 and 23 more at the block barrier of line 4"),
     ],
 )
 def test_divergent_barrier(emulated, text, message):

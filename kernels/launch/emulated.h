@@ -20,8 +20,7 @@
 static void poison_shared_memory() {}
 #else
 #define __shared__ static __attribute__((section("shared")))  // all in one section, so that it can be filled
-__shared__ char shared_is_never_empty __attribute__((used));
-extern "C" char __start_shared[], __stop_shared[];  // made by the linker
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared[], __stop_shared[];  // the linker's; or null
 static void poison_shared_memory() { memset(__start_shared, 0xff, __stop_shared - __start_shared); }  // NaN, -1
 #endif
 
@@ -84,7 +83,6 @@ static inline float min(float a, float b) { return fminf(a, b); }
 static inline float max(float a, float b) { return fmaxf(a, b); }
 static inline double min(double a, double b) { return fmin(a, b); }
 static inline double max(double a, double b) { return fmax(a, b); }
-static inline float rsqrtf(float x) { return 1.0f / sqrtf(x); }
 template <class T> static inline T __ldg(const T* pointer) { return *pointer; }
 
 // Rounded once, never fused: what the host's own operators do under -ffp-contract=off.

@@ -6,6 +6,7 @@
 // which threads wait at which line and which have returned.
 
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +74,7 @@ static void live() {
     for (;;) {
         kernel(kernel_arguments);
         current->state = RETURNED;
+        current->line = 0;
         suspend();
     }
 }
@@ -148,26 +150,28 @@ static bool open_block_barrier(unsigned threads) {
 static char failure[512];  // "" while nothing has
 static size_t failure_length;
 
-#define TELL(...)                                                                                          \
-    do {                                                                                                   \
-        failure_length += snprintf(failure + failure_length, sizeof(failure) - failure_length, __VA_ARGS__); \
-        if (failure_length >= sizeof(failure)) failure_length = sizeof(failure) - 1;                       \
-    } while (0)
+static void tell(const char* format, ...) {
+    va_list values;
+    va_start(values, format);
+    failure_length += vsnprintf(failure + failure_length, sizeof(failure) - failure_length, format, values);
+    va_end(values);
+    if (failure_length >= sizeof(failure)) failure_length = sizeof(failure) - 1;  // it was cut
+}
 
-// "block (0, 0, 0): thread 0 and 7 more wait at the block barrier of line 12; thread 8 and 23 more have returned"
+// "block (0, 0, 0): thread 0 and 7 more at the block barrier of line 12; thread 8 and 23 more returned"
 static void tell_deadlock(unsigned threads) {
-    TELL("block (%u, %u, %u)", blockIdx.x, blockIdx.y, blockIdx.z);
+    tell("block (%u, %u, %u)", blockIdx.x, blockIdx.y, blockIdx.z);
     bool told[MAX_THREADS] = {};
     for (unsigned t = 0; t < threads; ++t) {
         if (told[t]) continue;
         unsigned others = 0;
         for (unsigned u = t + 1; u < threads; ++u)
             if (fibers[u].state == fibers[t].state && fibers[u].line == fibers[t].line) told[u] = true, ++others;
-        TELL("%s thread %u and %u more ", t ? ";" : ":", t, others);
-        if (fibers[t].state == RETURNED)
-            TELL("have returned");
-        else
-            TELL("wait at the %s barrier of line %d", fibers[t].state == AT_BLOCK_BARRIER ? "block" : "warp", fibers[t].line);
+        tell("%s thread %u", t ? ";" : ":", t);
+        if (others) tell(" and %u more", others);
+        if (fibers[t].state == AT_BLOCK_BARRIER) tell(" at the block barrier of line %d", fibers[t].line);
+        if (fibers[t].state == AT_WARP_BARRIER) tell(" at the warp barrier of line %d", fibers[t].line);
+        if (fibers[t].state == RETURNED) tell(" returned");
     }
 }
 
@@ -193,7 +197,7 @@ static bool run_block(unsigned threads) {
     for (unsigned t = 0; t < threads; ++t) {
         order[t] = t;
         fibers[t].state = READY;
-        fibers[t].line = fibers[t].turn = 0;
+        fibers[t].turn = 0;
     }
     poison_shared_memory();
     for (;;) {

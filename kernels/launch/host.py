@@ -8,6 +8,7 @@ import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
@@ -62,8 +63,10 @@ def compiler() -> str:
 
     Raises
     ------
-    DeviceError: there is none.
+    DeviceError: there is none, or the machine is not a Linux one, whose linker and contexts emulated.h relies on.
     """
+    if sys.platform != "linux":
+        raise DeviceError(f"emulated: runs on Linux, and this is {sys.platform}")
     for name in (os.environ.get("CXX"), "g++", "clang++"):
         if name and (path := shutil.which(name)):
             return path
@@ -85,7 +88,8 @@ def sanitized_environment() -> dict[str, str]:
     ------
     DeviceError: the compiler has no address sanitizer.
     """
-    for name in ("libasan.so", f"libclang_rt.asan-{os.uname().machine}.so", "libclang_rt.asan.so"):
+    # A file that the compiler does not find comes back as its name alone. clang finds g++'s too: its own come first.
+    for name in (f"libclang_rt.asan-{os.uname().machine}.so", "libclang_rt.asan.so", "libasan.so"):
         found = subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True)
         if Path(found.stdout.strip()).is_absolute():
             return {**os.environ, "LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
