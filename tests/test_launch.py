@@ -73,8 +73,8 @@ def test_arguments_arrive(emulated):
         ((X.astype(np.float64), X, 6, 1.0, 1), TypeError, "scale: x is float64, and must be float32"),
         ((X, X.view(np.int32), 6, 1.0, 1), TypeError, "scale: y is int32, and must be float32"),
         ((X[::2], X, 3, 1.0, 1), ValueError, "x is not C-contiguous (shape (3,), strides (8,))"),
-        ((X, [0.0] * 6, 6, 1.0, 1), TypeError, "must live in one place, but they are list, ndarray"),
-        ((2.0, 3.0, 6, 1.0, 1), TypeError, "no kernel reaches a float: arrays are ndarray"),
+        ((X, [0.0] * 6, 6, 1.0, 1), TypeError, "y is a list, and must be an array: ndarray"),
+        ((2.0, 3.0, 6, 1.0, 1), TypeError, "x is a float, and must be an array: ndarray"),
         ((X, X, 2**31, 1.0, 1), ValueError, "n is 2147483648, and must be int from -2147483648 to 2147483647"),
         ((X, X, 6.5, 1.0, 1), ValueError, "n is 6.5, and must be int from"),
         ((X, X, 6, 1.0, -1), ValueError, "stride is -1, and must be unsigned long long from 0"),
@@ -87,7 +87,7 @@ def test_refused_arguments(arguments, error, message):
     """What a raw kernel would misread is an error that names kernel, parameter, what came and what is wanted."""
     with pytest.raises(error, match=re.escape(message)) as refused:
         launch(*arguments)
-    assert str(refused.value).startswith(("tests/scale.cu: scale: ", "no kernel"))
+    assert str(refused.value).startswith("tests/scale.cu: scale: ")
 
 
 @pytest.mark.parametrize(

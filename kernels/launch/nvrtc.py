@@ -42,23 +42,21 @@ class Cubin(NamedTuple):
     @property
     def usage(self) -> dict[str, Usage]:
         """What each function takes, by its name."""
-        found = {}
-        for name, report in re.findall(
-            r"Function properties for (\S+)\n(.*?)(?=Function properties|\Z)", self.log, re.S
-        ):
-
-            def number(pattern: str, report: str = report) -> int:
-                match = re.search(pattern, report)
-                return int(match[1]) if match else 0
-
-            spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
-            found[name] = Usage(
-                number(r"Used (\d+) registers"),
-                number(r"(\d+) bytes smem"),
-                number(r"(\d+) bytes stack frame"),
-                spilled,
+        reports = re.findall(r"Function properties for (\S+)\n(.*?)(?=Function properties|\Z)", self.log, re.DOTALL)
+        return {
+            name: Usage(
+                registers=_number(r"Used (\d+) registers", report),
+                shared=_number(r"(\d+) bytes smem", report),
+                stack=_number(r"(\d+) bytes stack frame", report),
+                spilled=_number(r"(\d+) bytes spill stores", report) + _number(r"(\d+) bytes spill loads", report),
             )
-        return found
+            for name, report in reports
+        }
+
+
+def _number(pattern: str, report: str) -> int:
+    match = re.search(pattern, report)
+    return int(match[1]) if match else 0  # the report leaves out what a kernel has none of
 
 
 def version(major: int) -> str:

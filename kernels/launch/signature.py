@@ -18,6 +18,12 @@ DTYPES = {
     "unsigned long long": np.dtype(np.uint64),
     "unsigned char": np.dtype(np.uint8),
 }
+LIMITS = {  # the smallest and the largest number of each type
+    ctype: (float(np.finfo(dtype).min), float(np.finfo(dtype).max))
+    if dtype.kind == "f"
+    else (int(np.iinfo(dtype).min), int(np.iinfo(dtype).max))
+    for ctype, dtype in DTYPES.items()
+}
 
 
 class Parameter(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.launch import host
-from kernels.launch.signature import Parameter, join, signatures
+from kernels.launch.signature import LIMITS, Parameter, join, signatures
 
 
 class Home(NamedTuple):
@@ -27,16 +27,9 @@ HOMES = {np.ndarray: Home(np.empty, host.run)}  # array type -> its home; kernel
 _recorded: set | None = None
 
 
-def home(array) -> Home:
-    """The home of an array; a TypeError where kernels cannot reach it."""
-    if type(array) not in HOMES:
-        raise TypeError(f"no kernel reaches a {type(array).__name__}: arrays are {_names(HOMES)}")
-    return HOMES[type(array)]
-
-
 def empty(like, shape: tuple[int, ...], dtype=np.float32):
     """An uninitialised array where `like` lives."""
-    return home(like).empty(shape, dtype)
+    return HOMES[type(like)].empty(shape, dtype)
 
 
 @contextlib.contextmanager
@@ -83,7 +76,7 @@ class Source:
         TypeError, ValueError: an argument that is not what the kernel's parameter says, or an impossible grid.
         """
         if kernel not in self.kernels:
-            raise ValueError(f"{self.name} has no kernel {kernel!r}: it has {_names(self.kernels)}")
+            raise ValueError(f"{self.name} has no kernel {kernel!r}: it has {', '.join(self.kernels)}")
         where = f"{self.name}: {kernel}"
         parameters = self.kernels[kernel]
         if len(arguments) != len(parameters):
@@ -95,22 +88,22 @@ class Source:
         block = _extent(where, "block", block, (1024, 1024, 64))
         if block[0] * block[1] * block[2] > 1024:
             raise ValueError(f"{where}: a block of {block} has more than 1024 threads")
-        arrays = {type(a) for a, parameter in zip(arguments, parameters, strict=True) if parameter.pointer}
-        if len(arrays) != 1:
-            raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(arrays)}")
         arguments = [
-            _array(where, p, a) if p.pointer else _number(where, p, a)
-            for p, a in zip(parameters, arguments, strict=True)
+            _array(where, parameter, argument) if parameter.pointer else _number(where, parameter, argument)
+            for parameter, argument in zip(parameters, arguments, strict=True)
         ]
+        types = {type(a) for a, parameter in zip(arguments, parameters, strict=True) if parameter.pointer}
+        if len(types) != 1:
+            raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(types)}")
         variant = frozenset((name, operator.index(value)) for name, value in defines.items())
         if _recorded is not None:
             _recorded.add((self, kernel, variant))
         else:
-            HOMES[arrays.pop()].run(self, kernel, grid, block, arguments, variant)
+            HOMES[types.pop()].run(self, kernel, grid, block, arguments, variant)
 
 
-def _names(things) -> str:
-    return ", ".join(sorted(thing if isinstance(thing, str) else thing.__name__ for thing in things))
+def _names(types) -> str:
+    return ", ".join(sorted(t.__name__ for t in types))
 
 
 def _extent(where: str, what: str, extent: tuple[int, ...], limits: tuple[int, int, int]) -> tuple[int, int, int]:
@@ -124,7 +117,8 @@ def _extent(where: str, what: str, extent: tuple[int, ...], limits: tuple[int, i
 
 def _array(where: str, parameter: Parameter, array):
     """The array, if the kernel reads it right."""
-    home(array)
+    if type(array) not in HOMES:
+        raise TypeError(f"{where}: {parameter.name} is a {type(array).__name__}, and must be an array: {_names(HOMES)}")
     if array.dtype != parameter.dtype:
         raise TypeError(f"{where}: {parameter.name} is {array.dtype}, and must be {parameter.dtype}")
     if not array.flags.c_contiguous:
@@ -138,14 +132,11 @@ def _number(where: str, parameter: Parameter, value) -> np.number:
     """The number as the parameter's type: an integer exactly, a float rounded."""
     if not isinstance(value, (int, float, np.integer, np.floating)):
         raise TypeError(f"{where}: {parameter.name} is a {type(value).__name__}, and must be a number")
+    low, high = LIMITS[parameter.ctype]
     if parameter.dtype.kind == "f":
-        limits = np.finfo(parameter.dtype)
-        fits = not float(limits.max) < abs(value) < math.inf
+        fits = low <= value <= high or not math.isfinite(value)
     else:
-        limits = np.iinfo(parameter.dtype)
-        fits = isinstance(value, (int, np.integer)) and limits.min <= value <= limits.max
+        fits = isinstance(value, (int, np.integer)) and low <= value <= high
     if not fits:
-        raise ValueError(
-            f"{where}: {parameter.name} is {value}, and must be {parameter.ctype} from {limits.min} to {limits.max}"
-        )
+        raise ValueError(f"{where}: {parameter.name} is {value}, and must be {parameter.ctype} from {low} to {high}")
     return parameter.dtype.type(value)
