@@ -33,9 +33,9 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
     sums, products = correlations(gy.reshape(m, -1), x.reshape(m, -1), mean, CHUNK)
     inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
     factor, gscale, gshift = scale * inverse, products.sum(axis=0) * inverse, sums.sum(axis=0)
-    per_channel = np.stack([factor, factor * gshift / m, factor * inverse * gscale / m]).astype(np.float32)
+    columns = factor, factor * gshift / m, factor * inverse * gscale / m
     gx = np.empty(x.shape, np.float32)
-    combine(gy.reshape(m, -1), x.reshape(m, -1), mean, per_channel, gx.reshape(m, -1))
+    combine(gy.reshape(m, -1), x.reshape(m, -1), mean, *np.array(columns, np.float32), gx.reshape(m, -1))
     return gx, gscale.astype(np.float32), gshift.astype(np.float32)
 
 
@@ -96,10 +96,9 @@ def normalise(x, mean, factor, shift, y):
 
 
 @parallel
-def combine(gy, x, mean, per_channel, gx):
-    """gx (M,C) = factor gy - a - b (x - mean), with per_channel (3,C) = factor, a, b."""
+def combine(gy, x, mean, factor, a, b, gx):
+    """gx (M,C) = factor gy - a - b (x - mean), with mean, factor, a, b (C,)."""
     m, c = x.shape
-    factor, a, b = per_channel
     for row in numba.prange(m):
         for k in range(c):
             gx[row, k] = factor[k] * gy[row, k] - a[k] - b[k] * (x[row, k] - mean[k])

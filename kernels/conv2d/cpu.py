@@ -76,16 +76,15 @@ def gather(x, windows, c, stride, padding):
         b, p = row // p_size, row % p_size
         for q in range(q_size):
             first = (q * stride - padding) * c  # where the window begins in a row of x
-            lo, hi = max(0, -first), min(sc, wc - first)  # what part of it lies inside
             for r in range(r_size):
                 i = p * stride + r - padding
-                window = windows[b, p, q, r]
-                if i < 0 or i >= h or lo >= hi:
-                    window[:] = 0
+                if 0 <= i < h and 0 <= first and first + sc <= wc:
+                    for e in range(sc):
+                        windows[b, p, q, r, e] = x[b, i, first + e]
                 else:
-                    window[:lo] = 0
-                    window[lo:hi] = x[b, i, first + lo : first + hi]
-                    window[hi:] = 0
+                    for e in range(sc):
+                        inside = 0 <= i < h and 0 <= first + e < wc
+                        windows[b, p, q, r, e] = x[b, i, first + e] if inside else 0
 
 
 @parallel
