@@ -1,0 +1,49 @@
+"""Where figures were measured: they mean nothing without it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+__all__ = ["cpus", "describe", "peak_memory"]
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def describe(packages: tuple[str, ...]) -> dict:
+    """The machine, the versions of `packages`, the BLAS, the date, and how busy the machine was before."""
+    blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return {
+        "cpu": _cpu_name(),
+        "cpus": cpus(),
+        "load": round(os.getloadavg()[0], 1),  # processes at work in the last minute, on average
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in packages},
+            blas["name"]: blas["version"],
+        },
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def _cpu_name() -> str:
+    """As the kernel calls it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def peak_memory() -> int:
+    """The most memory that this process ever held, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
