@@ -78,7 +78,7 @@ def gather(x, windows, c, stride, padding):
             first = (q * stride - padding) * c  # where the window begins in a row of x
             for r in range(r_size):
                 i = p * stride + r - padding
-                if 0 <= i < h and 0 <= first and first + sc <= wc:
+                if 0 <= i < h and first >= 0 and first + sc <= wc:
                     for e in range(sc):
                         windows[b, p, q, r, e] = x[b, i, first + e]
                 else:
