@@ -110,7 +110,7 @@ def _parser() -> Parser:
     parser = Parser(
         prog="python -m minigan.train",
         usage="%(prog)s [--data PATH] [option ...]",
-        description="Train a DCGAN. Without --data it learns to draw the small cat faces that come with it.",
+        description="Train a DCGAN. Without --data it learns cat faces that come with minigan.",
         epilog=_preset_table(),
         formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=26),
     )

@@ -13,6 +13,7 @@ import platform
 import shlex
 import time
 from collections.abc import Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -204,7 +205,7 @@ def real_pictures(settings: Settings) -> tuple[np.ndarray, list[tuple[str, str]]
         images, skipped = faces.draw(FACES, settings.size, settings.mode, settings.seed), []
     else:
         source = f"from {settings.data}"
-        loaded = data.load(Path(settings.data), settings.size, settings.mode, progress=tqdm)
+        loaded = data.load(Path(settings.data), settings.size, settings.mode, partial(tqdm, disable=None, leave=False))
         images, skipped = loaded.images, loaded.skipped
     if len(images) < settings.batch_size:
         raise UserError(
