@@ -118,8 +118,8 @@ def agreement(scores: dict[str, dict[str, float]], bound: float) -> dict[str, fl
     """How far the peers' first losses are from ours at most, relatively. Raises UserError if further than `bound`."""
     ours, furthest = scores["minigan"], {}
     for loss in ("d_loss", "g_loss"):
-        furthest[loss] = max(abs(theirs[loss] / ours[loss] - 1) for theirs in scores.values())
-        if not furthest[loss] <= bound:
+        furthest[loss] = float(np.max([abs(theirs[loss] / ours[loss] - 1) for theirs in scores.values()]))
+        if not furthest[loss] <= bound:  # nor is NaN
             found = ", ".join(f"{name} {theirs[loss]:.7f}" for name, theirs in scores.items())
             raise UserError(f"{loss} of the first step differs by {furthest[loss]:.1e}, bound {bound:.1e}: {found}")
     return furthest
