@@ -126,10 +126,10 @@ def _parser() -> Parser:
 
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=whole(1), metavar="N", help="passes over the pictures")
-    add("--minutes", type=_positive(10**9), metavar="M", help="stop after so long (and at --epochs, if given)")
+    add("--minutes", type=_positive(1e9), metavar="M", help="stop after so long (and at --epochs, if given)")
     add("--batch-size", type=whole(2), metavar="N", help="pictures a step")
-    add("--lr-g", type=_positive(10**30), metavar="LR", help="learning rate of the generator")
-    add("--lr-d", type=_positive(10**30), metavar="LR", help="learning rate of the discriminator")
+    add("--lr-g", type=_positive(1e30), metavar="LR", help="learning rate of the generator")
+    add("--lr-d", type=_positive(1e30), metavar="LR", help="learning rate of the discriminator")
     add("--beta1", type=_real(0, 0.999999), metavar="B", help="Adam's memory of the gradient")
     add("--label-smoothing", type=_real(0, 0.5), metavar="S", help="real pictures count as 1 - S")
     add("--seed", type=whole(0, 2**64 - 1), metavar="N", help="of all that is random (default 0)")

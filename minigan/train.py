@@ -227,6 +227,7 @@ def about(device: kernels.Device, pictures: int) -> dict:
     }
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the losses
 def train(arguments: list[str] | None = None) -> None:
     """The command, from its options to the last checkpoint."""
     given = options.parse(arguments)

@@ -1,0 +1,611 @@
+"""The game, and the command around it: what a step does, what a run leaves behind, how it goes on, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import importlib.util
+import json
+import math
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import kernels
+from minigan import checkpoint, command, faces, options, pictures, train
+from minigan.autograd import Tensor, grad
+from minigan.losses import discriminator_loss, generator_loss
+from minigan.run import Run
+from minigan.table import layer_table
+
+EPS = float(np.finfo(np.float32).eps)
+REFERENCE = kernels.device("reference")
+SMALL = ("--preset", "tiny32", "--size", "16", "--batch-size", "4", "--z-dim", "8")
+PLOT_LOSSES = pictures.plot_losses
+PICTURES, PER_EPOCH = 12, 3  # of the folder below: three batches of four
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder of a dozen small pictures."""
+    path = tmp_path_factory.mktemp("pictures") / "cats"
+    path.mkdir()
+    for i, face in enumerate(faces.draw(PICTURES, 16, "RGB", seed=1)):
+        Image.fromarray(face).save(path / f"{i:02d}.png")
+    return path
+
+
+def settled(monkeypatch, path: Path) -> Path:
+    """A new folder to run commands in, with a cache of its own, a row every other step, and no time spent on plots."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+    (path / "here").mkdir()
+    monkeypatch.chdir(path / "here")
+    monkeypatch.setattr(train, "LOG_EVERY", 2)
+    monkeypatch.setattr(pictures, "plot_losses", lambda rows, path: None)
+    return path / "here"
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """Where the test's commands run."""
+    return settled(monkeypatch, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def straight(folder, tmp_path_factory) -> Run:
+    """A run of four epochs, never interrupted."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        here = settled(monkeypatch, tmp_path_factory.mktemp("straight"))
+        return trained("--data", folder, "--epochs", 4, "--out", here / "run")
+
+
+def small(*arguments) -> options.Settings:
+    return options.new_settings(options.parse([*SMALL, *map(str, arguments)]))
+
+
+def trained(*arguments) -> Run:
+    """The run that the command makes with these options, in the folder `run` unless --out or --resume is among them."""
+    arguments = list(map(str, arguments))
+    if "--resume" not in arguments:
+        arguments = [*SMALL, "--device", "cpu", *([] if "--out" in arguments else ["--out", "run"]), *arguments]
+    train.train(arguments)
+    return Run.open(Path(arguments[arguments.index("--resume" if "--resume" in arguments else "--out") + 1]))
+
+
+def refusal(capsys, *arguments) -> str:
+    """The one line that the command ends with, as the user sees it: status 2, nothing else on stderr."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as end:
+        command.run_command(lambda: train.train(list(map(str, arguments))))
+    assert end.value.code == 2
+    line = capsys.readouterr().err
+    assert re.fullmatch(r"minigan: error: [^\n]+\n", line)
+    return line
+
+
+def poisoned(monkeypatch, at: int) -> None:
+    """From now on one of G's weights turns NaN in the moves of that step."""
+    step = train.Game.step
+
+    def poisoned_step(game, real):
+        scores = step(game, real)
+        if game.step_count == at:
+            game.g_parameters[0].data[0] = np.nan
+        return scores
+
+    monkeypatch.setattr(train.Game, "step", poisoned_step)
+
+
+def asked_to_stop(monkeypatch, at: int, times: int = 1) -> None:
+    """From now on Ctrl-C is pressed in that step."""
+    step = train.Game.step
+
+    def interrupted_step(game, real):
+        if game.step_count + 1 == at:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return step(game, real)
+
+    monkeypatch.setattr(train.Game, "step", interrupted_step)
+
+
+# ---- the game ----------------------------------------------------------------
+
+
+def bce(logits: Tensor, target: float) -> float:
+    """The mean of -(t log p + (1 - t) log(1 - p)) with p = 1/(1 + exp(-l)), written out."""
+    total = 0.0
+    for logit in logits.numpy().ravel().tolist():
+        p = 1 / (1 + math.exp(-logit))
+        total -= target * math.log(p) + (1 - target) * math.log(1 - p)
+    return total / logits.size
+
+
+class LiteralAdam:
+    """Kingma & Ba (2015), Algorithm 1, in float64, a parameter at a time."""
+
+    def __init__(self, parameters: list[Tensor], lr: float, beta1: float):
+        self.lr, self.beta1, self.t = lr, beta1, 0
+        self.m = [np.zeros(p.shape) for p in parameters]
+        self.v = [np.zeros(p.shape) for p in parameters]
+
+    def moved(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[np.ndarray]:
+        self.t += 1
+        result = []
+        for i, (p, g) in enumerate(zip(parameters, gradients, strict=True)):
+            g = g.numpy().astype(np.float64)
+            self.m[i] = self.beta1 * self.m[i] + (1 - self.beta1) * g
+            self.v[i] = 0.999 * self.v[i] + (1 - 0.999) * g * g
+            m_hat, v_hat = self.m[i] / (1 - self.beta1**self.t), self.v[i] / (1 - 0.999**self.t)
+            result.append(p.numpy() - self.lr * m_hat / (np.sqrt(v_hat) + 1e-8))
+        return result
+
+
+def assert_moved(parameters: list[Tensor], expected: list[np.ndarray], lr: float) -> None:
+    """Bound: a rounding of the parameter, and at most 32 of the update, which is about lr."""
+    for p, literal in zip(parameters, expected, strict=True):
+        assert (np.abs(p.numpy() - literal) <= EPS * (np.abs(literal) + 32 * lr)).all()
+
+
+def test_a_step_by_hand(seed):
+    """One step against the same in plain words, three times over (Goodfellow et al. 2014, Algorithm 1).
+
+    D sees real (against 1 - smoothing) and fake (against 0), d_loss is the sum, and D moves by Adam. G then plays
+    against the D that has moved, wants its fakes to be taken for real (1), and moves with a learning rate of its own.
+    D does not move again.
+    """
+    settings = small("--lr-g", 1e-3, "--lr-d", 3e-3, "--label-smoothing", 0.1, "--beta1", 0.6)
+    game, twin = train.Game(settings, REFERENCE), train.Game(settings, REFERENCE)
+    adam_d, adam_g = LiteralAdam(twin.d_parameters, 3e-3, 0.6), LiteralAdam(twin.g_parameters, 1e-3, 0.6)
+    random = np.random.default_rng(seed)
+    for _ in range(3):
+        real = Tensor(random.uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32), REFERENCE)
+        scores = {name: t.item() for name, t in game.step(real).items()}
+
+        fake = twin.generator(twin.draw_z(4, twin.noise))
+        real_logits, fake_logits = twin.discriminator(real), twin.discriminator(fake)
+        assert scores["d_loss"] == pytest.approx(bce(real_logits, 0.9) + bce(fake_logits, 0), rel=16 * EPS)
+        assert scores["d_real"] == pytest.approx(np.mean(1 / (1 + np.exp(-real_logits.numpy()))), rel=16 * EPS)
+        assert scores["d_fake"] == pytest.approx(np.mean(1 / (1 + np.exp(-fake_logits.numpy()))), rel=16 * EPS)
+        d_loss_real, d_loss_fake = discriminator_loss(real_logits, fake_logits, 0.1)
+        gradients = grad(d_loss_real + d_loss_fake, twin.d_parameters)
+        assert_moved(game.d_parameters, adam_d.moved(twin.d_parameters, gradients), 3e-3)
+
+        for mine, moved in zip(twin.d_parameters, game.d_parameters, strict=True):
+            mine.data[...] = moved.data  # D has moved; G plays against this one
+        logits = twin.discriminator(fake)
+        assert scores["g_loss"] == pytest.approx(bce(logits, 1), rel=16 * EPS)
+        gradients = grad(generator_loss(logits), twin.g_parameters)
+        assert_moved(game.g_parameters, adam_g.moved(twin.g_parameters, gradients), 1e-3)
+        for mine, moved in zip(twin.g_parameters, game.g_parameters, strict=True):
+            mine.data[...] = moved.data
+
+
+def test_devices_play_the_same_game(device, seed):
+    """The losses and scores of three steps, from the same seed, are those of `reference`; there, bit for bit.
+
+    Bound: a layer adds at most eps for each term of its longest sum, relative to values that batch norm keeps near 1.
+    A step is behind both networks, forward and backward, and carries what the steps before it added.
+    """
+    terms = 2 * (4 * 4 * (8 + 64 + 32) + 4 * 4 * (3 + 32 + 64) + 2 * 4 * 8 * 8)  # convolutions; batch norm of 4x8x8
+    games = [train.Game(small(), d) for d in (REFERENCE, device)]
+    random = np.random.default_rng(seed)
+    for step in range(1, 4):
+        real = random.uniform(-1, 1, (4, 16, 16, 3)).astype(np.float32)
+        expected, got = (
+            [t.item() for t in game.step(Tensor(game.device.array(real), game.device)).values()] for game in games
+        )
+        tolerance = 0 if device is REFERENCE else step * terms * EPS
+        assert got == pytest.approx(expected, rel=0, abs=tolerance)
+
+
+def test_batches_are_shuffled_and_mirrored_by_seed_and_step(seed):
+    """Each epoch shows each picture once, in an order of its own, mirrored by a coin; a batch can be had again."""
+    images = np.random.default_rng(seed).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
+    batches = train.Batches(images, small("--seed", seed), REFERENCE)
+    seen = []
+    for step in range(2 * PER_EPOCH):
+        for picture in batches.batch(step).numpy():
+            pixels = np.rint((picture + 1) * 127.5).astype(np.uint8)
+            upright = [i for i in range(14) if (images[i] == pixels).all()]
+            mirrored = [i for i in range(14) if (images[i, :, ::-1] == pixels).all()]
+            seen.append((*upright, *mirrored, bool(mirrored)))
+    first, second = [i for i, _ in seen[:12]], [i for i, _ in seen[12:]]
+    assert len(set(first)) == len(set(second)) == 12  # two of fourteen sit out: they fill no batch
+    assert first != second
+    assert 0 < sum(mirror for _, mirror in seen) < 24
+    again = train.Batches(images, small("--seed", seed), REFERENCE)
+    assert (again.batch(4).numpy() == batches.batch(4).numpy()).all()
+    assert (
+        again.batch(4).numpy() != train.Batches(images, small("--seed", seed + 1), REFERENCE).batch(4).numpy()
+    ).any()
+
+
+def test_samples_come_from_the_same_z_and_change_nothing():
+    """A sample in between does not move what is trained: no running mean, no random number."""
+    game, twin = train.Game(small(), REFERENCE), train.Game(small(), REFERENCE)
+    real = Tensor(np.zeros((4, 16, 16, 3), np.float32), REFERENCE)
+    assert (game.sample() == twin.sample()).all()
+    game.step(real), twin.step(real)
+    before = game.sample()
+    game.sample()
+    assert [t.item() for t in game.step(real).values()] == [t.item() for t in twin.step(real).values()]
+    assert (game.sample() == twin.sample()).all()
+    assert (game.sample() != before).any()
+
+
+# ---- a run -------------------------------------------------------------------
+
+
+def test_what_a_run_leaves(folder, capsys, monkeypatch):
+    """config.json, a row each interval with just these keys, samples that are not stretched, a plot, checkpoints."""
+    monkeypatch.setattr(pictures, "plot_losses", PLOT_LOSSES)
+    run = trained("--data", folder, "--epochs", 3, "--save-every", 2, "--sample-every", 4)
+    said = capsys.readouterr().out
+
+    assert sorted(p.name for p in run.folder.iterdir()) == [
+        "checkpoints", "config.json", "log.jsonl", "losses.png", "samples",
+    ]  # fmt: skip
+    assert [p.name for p in run.checkpoints()] == ["00000006.safetensors", "00000009.safetensors"]
+    assert sorted(p.name for p in (run.folder / "samples").iterdir()) == [
+        "000000.png", "000004.png", "000008.png", "000009.png",
+    ]  # fmt: skip
+    with Image.open(run.folder / "samples" / "000009.png") as image:
+        assert image.size == (8 * 66 + 2, 8 * 66 + 2)  # 64 pictures of 16 pixels, four times as large, 2 between
+        assert image.mode == "RGB"
+
+    rows = run.rows()
+    assert [row["step"] for row in rows] == [2, 4, 6, 8, 9]
+    keys = "step epoch seconds d_loss g_loss d_real d_fake images_per_second"
+    assert all(list(row) == keys.split() for row in rows)
+    assert [row["epoch"] for row in rows] == [0.6667, 1.3333, 2, 2.6667, 3]
+    assert all(row["images_per_second"] > 0 and 0 < row["d_real"] < 1 and 0 < row["d_fake"] < 1 for row in rows)
+    assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
+
+    config = json.loads((run.folder / "config.json").read_text())
+    assert options.kept_settings(config["settings"]) == small(
+        "--data", folder, "--epochs", 3, "--save-every", 2, "--sample-every", 4, "--device", "cpu"
+    )
+    assert (config["device"], config["pictures"]) == ("cpu", PICTURES)
+
+    assert "python -m minigan.train --resume run --epochs N" in said
+    assert "python -m minigan.generate run --count 64 --out cats.png" in said
+    assert max(map(len, said.splitlines())) <= 80 + len(str(folder))
+
+
+def test_a_run_is_its_options(folder, straight):
+    """The same options twice are the same bits; another seed is another run."""
+    assert_equal_runs(straight, trained("--data", folder, "--epochs", 4), step=12)
+    other = trained("--data", folder, "--epochs", 1, "--out", "other", "--seed", 1)
+    assert timeless(other.rows()[0]) != timeless(straight.rows()[0])
+    first = "samples/000000.png"
+    assert (other.folder / first).read_bytes() != (straight.folder / first).read_bytes()
+
+
+def test_without_data_it_draws_faces(monkeypatch):
+    """The embedded pictures need no --data; a run by minutes ends by the clock."""
+    monkeypatch.setattr(train, "FACES", 8)
+    run = trained("--minutes", 1e-4)
+    assert len(run.checkpoints()) == 1
+    assert (run.about["pictures"], run.settings.epochs, run.settings.data) == (8, None, None)
+
+
+# ---- going on ----------------------------------------------------------------
+
+
+def timeless(row: dict) -> dict:
+    return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+
+
+def assert_equal_runs(one: Run, other: Run, step: int) -> None:
+    """At that step, their weights, optimizers, statistics, random counters, samples and rows: the same bits."""
+    (a, state_a), (b, state_b) = (checkpoint.load(run.newest_checkpoint()) for run in (one, other))
+    assert state_a["step"] == step
+    assert {**state_a, "seconds": 0} == {**state_b, "seconds": 0}
+    assert {name: array.tobytes() for name, array in a.items()} == {name: array.tobytes() for name, array in b.items()}
+    sample = f"samples/{step:06d}.png"
+    assert (one.folder / sample).read_bytes() == (other.folder / sample).read_bytes()
+    assert list(map(timeless, one.rows())) == list(map(timeless, other.rows()))
+
+
+def test_a_resumed_run_is_an_uninterrupted_one(folder, straight):
+    """Four epochs at once, and one epoch, another, and two more: bit for bit. (An epoch is 3 steps, a row is 2.)"""
+    trained("--data", folder, "--epochs", 1)
+    trained("--resume", "run", "--epochs", 2)
+    run = trained("--resume", "run", "--epochs", 4)
+    assert_equal_runs(straight, run, step=12)
+    assert run.settings.epochs == 4  # what config.json says now, so that --resume alone goes on to there
+
+
+def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(folder, straight, monkeypatch, capsys):
+    """The step is finished and saved, the command says how to go on, and going on ends where a straight run does."""
+    with monkeypatch.context() as patch:
+        asked_to_stop(patch, at=5)
+        stopped = trained("--data", folder, "--epochs", 4)
+    assert [p.name for p in stopped.checkpoints()] == ["00000005.safetensors"]
+    assert "stopped   at step 5: run/checkpoints/00000005.safetensors" in capsys.readouterr().out
+    assert_equal_runs(straight, trained("--resume", "run"), step=12)
+
+
+def test_rows_after_the_checkpoint_are_logged_again(folder, straight):
+    """A run that was killed has logged more than it saved: going on forgets those rows."""
+    run = trained("--data", folder, "--epochs", 1)
+    run.log({**run.rows()[-1], "step": 4, "d_loss": -1.0})
+    assert_equal_runs(straight, trained("--resume", "run", "--epochs", 4), step=12)
+
+
+def test_a_second_ctrl_c_stops_at_once(folder, monkeypatch):
+    """Status 130, and nothing half-written: no checkpoint rather than a piece of one."""
+    asked_to_stop(monkeypatch, at=2, times=2)
+    with pytest.raises(SystemExit) as end:
+        command.run_command(lambda: trained("--data", folder, "--epochs", 3))
+    assert end.value.code == 130
+    assert list(Path("run/checkpoints").iterdir()) == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is POSIX's")
+def test_ctrl_c_in_a_terminal(folder, capsys):
+    """A real process, a real SIGINT: it finishes its step, saves, says how to go on, and exits with 0."""
+    arguments = [*SMALL, "--data", folder, "--device", "cpu", "--epochs", 10**6, "--sample-every", 10, "--out", "run"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "minigan.train", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        while process.poll() is None and not Path("run/samples/000010.png").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, err) == (0, "")
+    said = out.splitlines()[-3:]
+    assert [line.split()[0] for line in said] == ["stopped", "go", "draw"]
+    step = int(said[0].split()[3].rstrip(":").replace(",", ""))
+    assert said[0].endswith(f"run/checkpoints/{step:08d}.safetensors")
+    assert said[1] == "go on     python -m minigan.train --resume run"
+    assert step < trained("--resume", "run", "--minutes", 1e-4).rows()[-1]["step"]
+
+
+# ---- bad input ---------------------------------------------------------------
+
+
+def corrupt(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:40])
+
+
+def test_pictures_that_cannot_be_read_are_named(folder, capsys):
+    """Skipped, counted, and listed with the reason in skipped.txt; the rest is trained on."""
+    shutil.copytree(folder, "cats")
+    corrupt(Path("cats/03.png"))
+    Path("cats/07.png").write_text("not a picture")
+    run = trained("--data", "cats", "--epochs", 1)
+    assert run.about["pictures"] == PICTURES - 2
+    assert "skipped   2 files that cannot be read, named in run/skipped.txt" in capsys.readouterr().out
+    names = [line.split(": ")[0] for line in (run.folder / "skipped.txt").read_text().splitlines()]
+    assert names == ["03.png", "07.png"]
+
+
+def no_folder(folder):
+    return "missing"
+
+
+def empty_folder(folder):
+    Path("cats").mkdir()
+    return "cats"
+
+
+def no_pictures(folder):
+    Path("cats").mkdir()
+    Path("cats/notes.txt").write_text("buy fish")
+    return "cats"
+
+
+def three_pictures(folder):
+    Path("cats").mkdir()
+    for i in range(3):
+        shutil.copy(folder / f"{i:02d}.png", "cats")
+    return "cats"
+
+
+def corrupt_pictures(folder):
+    shutil.copytree(folder, "cats")
+    for path in Path("cats").iterdir():
+        corrupt(path)
+    return "cats"
+
+
+def a_text(folder):
+    Path("cats").write_text("buy fish")
+    return "cats"
+
+
+def half_a_zip(folder):
+    with zipfile.ZipFile("cats.zip", "w") as archive:
+        for path in folder.iterdir():
+            archive.write(path, path.name)
+    corrupt(Path("cats.zip"))
+    return "cats.zip"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (no_folder, "missing: no such folder or .zip: check the path"),
+        (empty_folder, "cats: no pictures in it (no files at all)"),
+        (no_pictures, "cats: no pictures in 1 files: .txt (1)"),
+        (three_pictures, "3 from cats: fewer than a batch of 4: give more, or a smaller --batch-size"),
+        (corrupt_pictures, "cats: none of 12 pictures can be read; the first, 00.png: "),
+        (a_text, "cats: neither a folder nor a .zip"),
+        (half_a_zip, "cats.zip: not a whole .zip"),
+    ],
+)
+def test_pictures_that_are_none(folder, place, capsys, data, said):
+    """What is wrong, where, and what to do; and no run's folder is left behind."""
+    source = data(folder)
+    before = sorted(place.iterdir())
+    for out in ([], ["--out", "run"]):
+        assert said in refusal(capsys, *SMALL, "--data", source, *out)
+    assert sorted(place.iterdir()) == before
+
+
+def test_a_batch_is_not_larger_than_the_faces(capsys, monkeypatch):
+    """Nor is the embedded default trained on without a batch."""
+    monkeypatch.setattr(train, "FACES", 3)
+    assert "3 drawn cat faces" in refusal(capsys, *SMALL, "--dry-run")
+
+
+def test_wrong_options_are_refused_in_one_line(place, capsys):
+    """As bad input is: status 2, one line. (tests/test_options.py has them all.)"""
+    assert "--size: invalid choice: 17" in refusal(capsys, "--size", 17)
+    assert "unrecognized arguments: --colour" in refusal(capsys, "--colour")
+    assert not list(place.iterdir())
+
+
+@pytest.mark.parametrize("out", ["file", "file/run", "full", "/proc/run"])
+def test_folders_that_cannot_take_a_run(folder, capsys, out):
+    """A file in its place, a file above it, files inside, or a place where nobody may write: what is there stays."""
+    if out.startswith("/proc") and not Path("/proc/self").exists():
+        pytest.skip("this system has no /proc, where nobody may write")
+    Path("file").write_text("mine")
+    Path("full").mkdir()
+    Path("full/mine").write_text("mine")
+    line = refusal(capsys, *SMALL, "--data", folder, "--device", "cpu", "--out", out)
+    assert line.startswith(f"minigan: error: {out}: ")
+    assert Path("file").read_text() == Path("full/mine").read_text() == "mine"
+    assert sorted(p.name for p in Path().rglob("*")) == ["file", "full", "mine"]
+
+
+def test_a_run_begins_whole_or_not_at_all(capsys, monkeypatch):
+    """A disk that fills while the folder is made leaves none: the same command works when there is room."""
+
+    def full(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(train, "FACES", 4)
+    monkeypatch.setattr(os, "fsync", full)
+    line = refusal(capsys, *SMALL, "--device", "cpu", "--out", "run")
+    assert (
+        line
+        == "minigan: error: run: cannot be written (No space left on device): free the disk or give another --out\n"
+    )
+    assert not Path("run").exists()
+
+
+def test_an_earlier_run_is_not_overwritten(folder, capsys):
+    """Its folder is refused, and so is a resume that would change it into another run."""
+    run = trained("--data", folder, "--epochs", 1)
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    for arguments, said in (
+        (("--out", "run", "--data", folder), "run: holds files already: give a new or an empty folder"),
+        (("--resume", "run", "--preset", "article128"), "--preset article128: the run began with tiny32"),
+        (("--resume", "run", "--size", "32"), "--size 32: the run began with 16"),
+        (("--resume", "run", "--out", "other"), "--out: not allowed with argument --resume"),
+        (("--resume", "run"), "run: has done its 1 epochs: give more --epochs, or --minutes"),
+    ):
+        assert said in refusal(capsys, *arguments)
+    shutil.copytree(folder, "fewer")
+    Path("fewer/00.png").unlink()
+    line = refusal(capsys, "--resume", "run", "--epochs", 2, "--data", "fewer")
+    assert "11 from fewer: the run began with 12" in line
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+
+
+def test_a_run_that_cannot_go_on_says_why(folder, straight, capsys):
+    """No run, no checkpoint, one cut short, one of another network, a log or a config.json that is no longer whole."""
+    go_on = ("--resume", "run", "--epochs", 4)
+    assert "run: no run's folder (config.json: No such file or directory)" in refusal(capsys, *go_on)
+    run = trained("--data", folder, "--epochs", 1)
+    newest, config, log = run.newest_checkpoint(), run.folder / "config.json", run.folder / "log.jsonl"
+    good = {path: path.read_bytes() for path in (newest, config, log)}
+
+    newest.write_bytes(good[newest][:-1])
+    assert f"{newest}: not a whole checkpoint (" in refusal(capsys, *go_on)
+    newest.unlink()
+    assert "run: holds no checkpoint yet" in refusal(capsys, *go_on)
+    newest.write_bytes(good[newest])
+
+    other = json.loads(good[config])
+    other["settings"]["z_dim"] = 9
+    config.write_text(json.dumps(other))
+    line = refusal(capsys, *go_on)
+    assert f"{newest}: generator.1.w is float32 (8, 4, 4, 64), but the network has float32 (9, 4, 4, 64)" in line
+    other["settings"] = {**other["settings"], "z_dim": 8, "preset": "article128"}
+    config.write_text(json.dumps(other))
+    assert f"{newest}: generator.0.w is missing" in refusal(capsys, *go_on)
+
+    for content in ("{", "[]", "{}", '{"settings": 1}', '{"settings": {"size": 16}}'):
+        config.write_text(content)
+        assert f"{config}: broken (" in refusal(capsys, *go_on)
+    config.write_bytes(good[config])
+
+    log.write_bytes(good[log][:-20])
+    assert f"{log}: broken (" in refusal(capsys, *go_on)
+    log.write_bytes(good[log])
+    assert_equal_runs(straight, trained(*go_on), step=12)  # mended, it goes on
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is not None, reason="CuPy is installed")
+def test_a_device_that_is_missing_says_what_to_install(capsys, monkeypatch):
+    """Asked for by name it is an error with the remedy; `auto` says in half a line what it chose and why."""
+    assert "cuda: needs CuPy (" in (line := refusal(capsys, *SMALL, "--device", "cuda"))
+    assert "pip install 'minigan[cuda13]'" in line
+    monkeypatch.setattr(train, "FACES", 4)
+    train.train([*SMALL, "--dry-run"])
+    first = capsys.readouterr().out.splitlines()[0]
+    assert first.endswith("on cpu (cuda: needs CuPy; --device cuda says more)")
+    assert len(first) <= 80
+
+
+# ---- numbers that are none ---------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
+    """The last good checkpoint is named, and nothing from after it is saved."""
+    trained("--data", folder, "--epochs", 2, "--save-every", 1)
+    with monkeypatch.context() as patch:
+        poisoned(patch, at=8)
+        line = refusal(capsys, "--resume", "run", "--epochs", 4)
+    assert "run: not finite any more after step 8: begin a new run with lower --lr-g and --lr-d; " in line
+    assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
+    with monkeypatch.context() as patch:
+        poisoned(patch, at=9)  # after the losses, before the checkpoint
+        line = refusal(capsys, "--resume", "run", "--epochs", 4)
+    assert "after step 9" in line
+    assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
+    assert Run.open(Path("run")).newest_checkpoint().name == "00000006.safetensors"
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_learning_rate_that_is_far_too_high_is_noticed(folder, capsys):
+    """Nothing is planted here: the weights fly off, the losses follow, and no checkpoint was good."""
+    line = refusal(capsys, *SMALL, "--device", "cpu", "--data", folder, "--lr-d", 1e30, "--lr-g", 1e30, "--out", "run")
+    assert "begin a new run with lower --lr-g and --lr-d; the last good checkpoint is none" in line
+    assert Run.open(Path("run")).checkpoints() == []
+
+
+# ---- a dry run ---------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_layers_and_writes_nothing(folder, place, capsys):
+    """Both tables, one step, and no folder; with the preset's own work, which can be counted by hand."""
+    train.train([*SMALL, "--data", str(folder), "--device", "cpu", "--dry-run"])
+    said = capsys.readouterr().out
+    game = train.Game(small(), REFERENCE)
+    assert layer_table("generator", game.generator, (8,), 4) in said
+    assert layer_table("discriminator", game.discriminator, (16, 16, 3), 4) in said
+    assert re.search(r"one step  of 4 pictures, 0\.05 GFLOP: \d+\.\d s", said)
+    assert re.search(r"scores    d_loss \d\.\d+, g_loss \d\.\d+, d_real 0\.\d+, d_fake 0\.\d+", said)
+    assert not list(place.iterdir())
