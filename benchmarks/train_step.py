@@ -246,7 +246,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--peer", choices=PEERS, help="play against it, in turn, on as many threads")
     parser.add_argument("--steps", type=options.whole(1), default=11, metavar="N", help="that are timed (default 11)")
     parser.add_argument(
-        "--threads", type=options.whole(1), default=machine.cpus(), metavar="N", help="default: all CPUs"
+        "--threads",
+        type=options.whole(1, machine.cpus()),
+        default=machine.cpus(),
+        metavar="N",
+        help="default: all CPUs",
     )
     parser.add_argument("--profile", action="store_true", help="show where our time goes, kernel by kernel")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured")
@@ -254,6 +258,11 @@ def main(arguments: list[str] | None = None) -> None:
     settings = options.new_settings(options.parse(["--preset", "radford64", "--device", "cpu", *rest]))
     if given.peer and importlib.util.find_spec(given.peer) is None:
         raise UserError(f"--peer {given.peer}: {given.peer} is not installed: pip install 'minigan[peers]'")
+    device, _ = choose_device(settings.device)
+    if device.name == "cuda" and (given.peer or given.profile):
+        raise UserError("--device cuda: --peer plays on the CPU and --profile reads its clock: leave them out")
+    if given.json and not given.json.parent.is_dir():
+        raise UserError(f"--json: there is no folder {given.json.parent}: make it, or choose another file")
 
     report = measure(settings, given.peer, given.steps, given.threads, given.profile)
     print(table(report))

@@ -204,6 +204,17 @@ def test_command(command, tmp_path):
     assert "ratio" not in report
 
 
+def test_the_ratio_is_to_the_faster_peer(torch):
+    """Medians of both layouts are measured, and the smaller one counts; the table says so."""
+    report = train_step.measure(small("tiny32"), "torch", steps=3, threads=1, profile=False)
+    medians = {name: player["median"] for name, player in report["players"].items()}
+    ours = medians.pop("minigan")
+    assert medians.keys() == {"torch", "torch channels_last"}
+    assert report["ratio"] == ours / min(medians.values())
+    last = train_step.table(report).splitlines()[-2]
+    assert last == f"minigan takes {report['ratio']:.2f} times as long as {report['peer']}"
+
+
 def test_without_pytorch_one_line_says_what_to_install(monkeypatch):
     """An optional peer that is missing is an error with its remedy."""
     monkeypatch.setattr(train_step.importlib.util, "find_spec", lambda name: None)
