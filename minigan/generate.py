@@ -20,7 +20,7 @@ from minigan.pictures import grid, save_png, to_uint8
 from minigan.random import Random
 from minigan.run import Run, free_folder
 
-BATCH = 16  # pictures drawn at once, always: a shorter batch might be summed in another order
+BATCH = 16  # pictures drawn at once, always: of fewer, a BLAS may sum the same products in another order
 
 
 def draw(run: Run, count: int, seed: int, device_name: str) -> np.ndarray:

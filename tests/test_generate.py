@@ -50,8 +50,18 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(image)
 
 
-def test_a_picture_depends_on_its_seed_and_number_alone(run):
-    """Picture i is the same for every count and beside any neighbours: batch norm is in inference mode."""
+def test_a_picture_depends_on_its_seed_and_number_alone(run, monkeypatch):
+    """Picture i is the same for every count and beside any neighbours: batch norm is in inference mode.
+
+    And to the bit: every batch is of one size, for a BLAS sums the products of one row in another order than of many.
+    """
+    sizes = set()
+
+    def noting(preset, random, count, z_dim):
+        sizes.add(count)
+        return models.sample_z(preset, random, count, z_dim)
+
+    monkeypatch.setattr(generate, "sample_z", noting)
     many = generate.draw(run, 40, 3, "cpu")
     assert many.shape == (40, 16, 16, 1)
     assert many.dtype == np.uint8
@@ -60,6 +70,7 @@ def test_a_picture_depends_on_its_seed_and_number_alone(run):
     assert len({picture.tobytes() for picture in many}) == 40
     other = generate.draw(run, 40, 4, "cpu")
     assert not {picture.tobytes() for picture in many} & {picture.tobytes() for picture in other}
+    assert sizes == {generate.BATCH}
 
 
 def test_the_generator_draws_each_z_alone_as_in_company(run):

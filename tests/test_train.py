@@ -92,14 +92,14 @@ def refusal(capsys, *arguments) -> str:
     return line
 
 
-def poisoned(monkeypatch, at: int) -> None:
-    """From now on one of G's weights turns NaN in the moves of that step."""
+def poisoned(monkeypatch, at: int, weight: float = np.nan) -> None:
+    """From now on, some of G's weights turn into this one in the moves of that step."""
     step = train.Game.step
 
     def poisoned_step(game, real):
         scores = step(game, real)
         if game.step_count == at:
-            game.g_parameters[0].data[0] = np.nan
+            game.g_parameters[0].data[0] = weight
         return scores
 
     monkeypatch.setattr(train.Game, "step", poisoned_step)
@@ -231,16 +231,18 @@ def test_batches_are_shuffled_and_mirrored_by_seed_and_step(seed):
 
 
 def test_samples_come_from_the_same_z_and_change_nothing():
-    """A sample in between does not move what is trained: no running mean, no random number."""
+    """A sample is drawn in inference, as `minigan.generate` will, and moves nothing: no weight, no running mean."""
     game, twin = train.Game(small(), REFERENCE), train.Game(small(), REFERENCE)
     real = Tensor(np.zeros((4, 16, 16, 3), np.float32), REFERENCE)
-    assert (game.sample() == twin.sample()).all()
+    first = game.sample()
     game.step(real), twin.step(real)
-    before = game.sample()
-    game.sample()
+    state = {name: t.numpy().copy() for name, t in game.generator.state().items()}
+    second = game.sample()
+    assert all((t.numpy() == state[name]).all() for name, t in game.generator.state().items())
+    assert (second != first).any()
+    assert (game.sample() == second).all()
     assert [t.item() for t in game.step(real).values()] == [t.item() for t in twin.step(real).values()]
     assert (game.sample() == twin.sample()).all()
-    assert (game.sample() != before).any()
 
 
 # ---- a run -------------------------------------------------------------------
@@ -323,6 +325,8 @@ def test_a_resumed_run_is_an_uninterrupted_one(folder, straight):
     trained("--resume", "run", "--epochs", 2)
     run = trained("--resume", "run", "--epochs", 4)
     assert_equal_runs(straight, run, step=12)
+    seconds = [row["seconds"] for row in run.rows()]
+    assert seconds == sorted(seconds)  # of all three parts together
     assert run.settings.epochs == 4  # what config.json says now, so that --resume alone goes on to there
 
 
@@ -356,7 +360,7 @@ def test_a_second_ctrl_c_stops_at_once(folder, monkeypatch):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGINT to one process is POSIX's")
 def test_ctrl_c_in_a_terminal(folder, capsys):
     """A real process, a real SIGINT: it finishes its step, saves, says how to go on, and exits with 0."""
-    arguments = [*SMALL, "--data", folder, "--device", "cpu", "--epochs", 10**6, "--sample-every", 10, "--out", "run"]
+    arguments = [*SMALL, "--data", folder, "--device", "cpu", "--minutes", 1, "--sample-every", 10, "--out", "run"]
     process = subprocess.Popen(
         [sys.executable, "-m", "minigan.train", *map(str, arguments)],
         stdout=subprocess.PIPE,
@@ -573,7 +577,7 @@ def test_a_device_that_is_missing_says_what_to_install(capsys, monkeypatch):
 
 
 def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
-    """The last good checkpoint is named, and nothing from after it is saved."""
+    """It names the last good checkpoint: the last whose losses were seen to be finite. NaN is never saved."""
     trained("--data", folder, "--epochs", 2, "--save-every", 1)
     with monkeypatch.context() as patch:
         poisoned(patch, at=8)
@@ -586,6 +590,11 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
     assert "after step 9" in line
     assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
     assert Run.open(Path("run")).newest_checkpoint().name == "00000006.safetensors"
+    with monkeypatch.context() as patch:
+        poisoned(patch, at=9, weight=3e38)  # still a number, and saved; but not one that a network can use
+        line = refusal(capsys, "--resume", "run", "--epochs", 4)
+    assert Run.open(Path("run")).newest_checkpoint().name == "00000009.safetensors"
+    assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
 
 
 @pytest.mark.filterwarnings("error")
