@@ -14,6 +14,7 @@ __all__ = ["Interrupt", "choose_device", "run_command"]
 
 def run_command(command: Callable[[], None]) -> None:
     """Run it. Bad input ends the program with one line on stderr and status 2; Ctrl-C with status 130."""
+    sys.stdout.reconfigure(line_buffering=True)  # in a log file too, a line is there when it is printed
     try:
         command()
     except (UserError, kernels.DeviceError) as error:

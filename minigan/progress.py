@@ -85,7 +85,7 @@ class Progress:
         self.bar.set_postfix_str(line, refresh=False)
         self.bar.update(self.done - self.bar.n)
         if self.bar.disable and step % self.settings.sample_every == 0:
-            print(f"step {step:,}, epoch {self.epoch:.2f}, {line}", flush=True)
+            print(f"step {step:,}, epoch {self.epoch:.2f}, {line}")
 
     def row(self) -> dict[str, float]:
         """The log's row for the step shown last."""

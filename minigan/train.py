@@ -179,8 +179,8 @@ def diverged(run: Run, step: int) -> UserError:
     """What is said when the numbers after `step` are not finite."""
     good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
     return UserError(
-        f"{run.folder}: not finite any more after step {step:,}: begin a new run with lower --lr-g and --lr-d; "
-        f"the last good checkpoint is {good[-1] if good else 'none, it was too early'}"
+        f"{run.folder}: the numbers are not finite any more after step {step:,}: begin a new run with lower --lr-g and "
+        f"--lr-d; {f'the last good checkpoint is {good[-1]}' if good else 'no good checkpoint was saved yet'}"
     )
 
 

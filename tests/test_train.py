@@ -582,7 +582,9 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
     with monkeypatch.context() as patch:
         poisoned(patch, at=8)
         line = refusal(capsys, "--resume", "run", "--epochs", 4)
-    assert "run: not finite any more after step 8: begin a new run with lower --lr-g and --lr-d; " in line
+    assert (
+        "run: the numbers are not finite any more after step 8: begin a new run with lower --lr-g and --lr-d; " in line
+    )
     assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
     with monkeypatch.context() as patch:
         poisoned(patch, at=9)  # after the losses, before the checkpoint
@@ -601,7 +603,7 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
 def test_a_learning_rate_that_is_far_too_high_is_noticed(folder, capsys):
     """Nothing is planted here: the weights fly off, the losses follow, and no checkpoint was good."""
     line = refusal(capsys, *SMALL, "--device", "cpu", "--data", folder, "--lr-d", 1e30, "--lr-g", 1e30, "--out", "run")
-    assert "begin a new run with lower --lr-g and --lr-d; the last good checkpoint is none" in line
+    assert "begin a new run with lower --lr-g and --lr-d; no good checkpoint was saved yet" in line
     assert Run.open(Path("run")).checkpoints() == []
 
 
