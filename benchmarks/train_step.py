@@ -35,9 +35,9 @@ from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, Networks, networks, sample_z
-from minigan.nn import Sequential
 from minigan.options import Settings
 from minigan.random import Random
+from minigan.table import step_multiply_adds
 from minigan.train import Game
 
 WARM_UP = 2  # turns that are not timed: the first compiles, the second finds the memory that the first has left
@@ -125,27 +125,6 @@ def agreement(scores: dict[str, dict[str, float]], bound: float) -> dict[str, fl
     return furthest
 
 
-def multiply_adds(game: Networks) -> int:
-    """Multiplications that are added up in one step, for one picture.
-
-    A layer takes the same number for its result and for either of its gradients: by its input, and by its weights.
-    """
-    g, d = game.generator.multiply_adds(game.z_shape), game.discriminator.multiply_adds(game.picture)
-    g_first, d_first = _first(game.generator, game.z_shape), _first(game.discriminator, game.picture)
-    d_moves = 2 * (3 * d - d_first)  # on real and on generated pictures, which need no gradient themselves
-    g_moves = 2 * d + (3 * g - g_first)  # D's weights need no gradient now, and z never does
-    return d_moves + g_moves
-
-
-def _first(network: Sequential, shape: tuple[int, ...]) -> int:
-    """The multiply-adds of the first layer that has any."""
-    for layer in network:
-        if layer.multiply_adds(shape):
-            break
-        shape = layer.output_shape(shape)
-    return layer.multiply_adds(shape)
-
-
 def measure(settings: Settings, peer: str | None, steps: int, threads: int, profile: bool) -> dict:
     """Play, check, time: all that is known in the end, as `--json` writes it."""
     use_threads(threads)
@@ -155,7 +134,7 @@ def measure(settings: Settings, peer: str | None, steps: int, threads: int, prof
         "settings": dataclasses.asdict(settings),
         "threads": threads,
         "machine": machine.describe(("numpy", "numba", *([peer] if peer else []))),
-        "gflop": 2e-9 * settings.batch_size * multiply_adds(game),
+        "gflop": 2e-9 * settings.batch_size * step_multiply_adds(game),
     }
     with contextlib.ExitStack() as stack:
         contestants = [stack.enter_context(Contestant(name, make, settings)) for name, make in players.items()]

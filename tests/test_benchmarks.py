@@ -16,18 +16,14 @@ import pytest
 
 import kernels
 import minigan
+from benchmarks import train_step
+from benchmarks.contest import Contestant
 from minigan import ops, options
 from minigan.errors import UserError
 from minigan.models import PRESETS
 from minigan.train import Game
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # `benchmarks` is a part of the checkout that is not installed
-
-from benchmarks import train_step  # noqa: E402
-from benchmarks.contest import Contestant  # noqa: E402
-
-CONVOLUTIONS = ("conv2d", "conv2d_transpose", "conv2d_weight_grad")
 
 
 @pytest.fixture(scope="module")
@@ -152,33 +148,6 @@ def test_losses_that_differ_are_refused():
     for wrong in (0.7002, float("nan")):
         with pytest.raises(UserError, match=r"g_loss of the first step differs by .*minigan 0\.7000000, torch"):
             train_step.agreement({"minigan": same, "torch": {**same, "g_loss": wrong}}, 1e-4)
-
-
-def test_every_multiplication_is_counted(preset):
-    """The number behind GFLOP/s is what a step's convolutions do, and so no gradient is computed that nobody needs."""
-    done = []
-
-    def counted(name, kernel):
-        def call(*arguments):
-            result = kernel(*arguments)
-            # Two of the three letters of T are given and the third is the result: together they say what is summed.
-            given = arguments[0].shape, arguments[1].shape
-            y, w = {
-                "conv2d": (result.shape, given[1]),
-                "conv2d_transpose": given,
-                "conv2d_weight_grad": (given[1], result.shape),
-            }[name]
-            (n, p, q, k), (_, r, s, c) = y, w
-            done.append(n * p * q * k * r * s * c)
-            return result
-
-        return call
-
-    settings = small(preset)
-    device = changed(kernels.device("cpu"), counted, CONVOLUTIONS)
-    game = Game(settings, device)
-    game.step(minigan.tensor(train_step.real_batch(settings), device=device))
-    assert sum(done) == settings.batch_size * train_step.multiply_adds(game.networks)
 
 
 @pytest.mark.parametrize("command", [["-m", "benchmarks.train_step"], ["benchmarks/train_step.py"]])
