@@ -97,6 +97,8 @@ def article(init_g, init_d, width: int, size: int, channels: int, z_dim: int, sl
     """The article's networks; at size 128 and width 64 they are layer by layer those of its figures.
 
     "SAME" padding of a 5x5 kernel is padding 2, and the transposed convolutions' result is twice their input.
+    A bias before batch norm, which takes every channel's mean away again, changes nothing; the article has it all the
+    same.
     """
     kernel = {"kernel": 5, "padding": 2, "bias": True}
     doublings = int(math.log2(size // 8))  # 4 at size 128

@@ -100,7 +100,7 @@ class Game:
             "step": self.step_count,
             "seconds": seconds,
             "noise": self.noise.position,
-            "order": {"seed": self.settings.seed, "step": self.step_count, "batch_size": self.settings.batch_size},
+            "order": self._order(),
             "adam_g": self.adam_g.step_count,
             "adam_d": self.adam_d.step_count,
         }
@@ -111,9 +111,15 @@ class Game:
         arrays, state = checkpoint.load(path)
         for prefix, part in self._parts():
             checkpoint.restore(path, arrays, prefix, part)
+        if state["order"] != self._order():
+            raise UserError(f"{path}: its pictures came in another order, of {state['order']}: it is another run's")
         self.step_count, self.noise.position = state["step"], state["noise"]
         self.adam_g.step_count, self.adam_d.step_count = state["adam_g"], state["adam_d"]
         return state["seconds"]
+
+    def _order(self) -> dict[str, int]:
+        """What the order of the pictures is a function of, beside their number and the step (see Batches)."""
+        return {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
 
     def _parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         yield "generator", self.generator.state()

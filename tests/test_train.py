@@ -550,6 +550,10 @@ def test_a_run_that_cannot_go_on_says_why(folder, straight, capsys):
     config.write_text(json.dumps(other))
     assert f"{newest}: generator.0.w is missing" in refusal(capsys, *go_on)
 
+    other["settings"] = {**other["settings"], "preset": "tiny32", "seed": 5}
+    config.write_text(json.dumps(other))
+    assert f"{newest}: its pictures came in another order" in refusal(capsys, *go_on)
+
     for content in ("{", "[]", "{}", '{"settings": 1}', '{"settings": {"size": 16}}'):
         config.write_text(content)
         assert f"{config}: broken (" in refusal(capsys, *go_on)
