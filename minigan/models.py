@@ -66,24 +66,26 @@ class Networks:
     picture: tuple[int, int, int]
 
 
-def networks(preset: Preset, device: kernels.Device, size: int, channels: int, z_dim: int, slope: float, seed: int):
+def networks(
+    preset: Preset, device: kernels.Device, size: int, channels: int, z_dim: int, slope: float, seed: int
+) -> Networks:
     """Both networks with fresh parameters, drawn from `seed`.
 
     size: one of SIZES. channels: 3 (RGB) or 1 (L).
     """
-    inits = []
-    for stream in ("generator weights", "discriminator weights"):
-        random = Random(seed, stream, device)
-        weights = getattr(random, preset.weights)
-        inits.append(
-            nn.Initializer(
-                device,
-                weights=lambda shape, draw=weights: draw(shape, 0.0, 0.02),
-                scale=lambda shape, draw=random.normal: draw(shape, 1.0, preset.scale_std),
-            )
-        )
-    generator, discriminator = preset.architecture(*inits, preset.width, size, channels, z_dim, slope)
+    init_g = _initializer(preset, Random(seed, "generator weights", device))
+    init_d = _initializer(preset, Random(seed, "discriminator weights", device))
+    generator, discriminator = preset.architecture(init_g, init_d, preset.width, size, channels, z_dim, slope)
     return Networks(generator, discriminator, (z_dim,), (size, size, channels))
+
+
+def _initializer(preset: Preset, random: Random) -> nn.Initializer:
+    weights = getattr(random, preset.weights)
+    return nn.Initializer(
+        random.device,
+        weights=lambda shape: weights(shape, 0.0, 0.02),
+        scale=lambda shape: random.normal(shape, 1.0, preset.scale_std),
+    )
 
 
 def sample_z(preset: Preset, random: Random, count: int, z_dim: int) -> Tensor:
@@ -93,7 +95,9 @@ def sample_z(preset: Preset, random: Random, count: int, z_dim: int) -> Tensor:
     return random.normal((count, z_dim))
 
 
-def article(init_g, init_d, width: int, size: int, channels: int, z_dim: int, slope: float):
+def article(
+    init_g: nn.Initializer, init_d: nn.Initializer, width: int, size: int, channels: int, z_dim: int, slope: float
+) -> tuple[nn.Sequential, nn.Sequential]:
     """The article's networks; at size 128 and width 64 they are layer by layer those of its figures.
 
     "SAME" padding of a 5x5 kernel is padding 2, and the transposed convolutions' result is twice their input.
@@ -131,7 +135,9 @@ def article(init_g, init_d, width: int, size: int, channels: int, z_dim: int, sl
     return nn.Sequential(*g), nn.Sequential(*d)
 
 
-def radford(init_g, init_d, width: int, size: int, channels: int, z_dim: int, slope: float):
+def radford(
+    init_g: nn.Initializer, init_d: nn.Initializer, width: int, size: int, channels: int, z_dim: int, slope: float
+) -> tuple[nn.Sequential, nn.Sequential]:
     """Convolutions only, no dense layer, no pooling ([radford] section 3); at size 64 and width 64 those of [torch]."""
     kernel = {"kernel": 4, "stride": 2, "padding": 1, "bias": False}  # [torch] halves or doubles a side exactly
     corner = {"kernel": 4, "stride": 1, "padding": 0, "bias": False}  # [torch] between 1x1 and 4x4
