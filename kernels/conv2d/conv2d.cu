@@ -66,6 +66,22 @@ __device__ void multiply_tiles(
     }
 }
 
+// out[row][column] = the thread's sums, as far as the tile that begins at (row0, column0) lies inside.
+__device__ void store_tile(
+    const float (&sum)[MICRO][MICRO],  // (rows, columns) registers
+    float* __restrict__ out,           // (rows, columns)
+    int row0, int column0, int rows, int columns) {
+#pragma unroll
+    for (int u = 0; u < MICRO; ++u) {
+        const int row = row0 + MICRO * threadIdx.y + u;
+#pragma unroll
+        for (int v = 0; v < MICRO; ++v) {
+            const int column = column0 + threadIdx.x + THREADS * v;
+            if (row < rows && column < columns) out[(long long)row * columns + column] = sum[u][v];
+        }
+    }
+}
+
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K), block (THREADS, THREADS)
 // Loads   16 neighbouring threads take 16 neighbouring d = (r, s, c) of one window of x and of one filter of w.
@@ -102,15 +118,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
         __syncthreads();  // and may be overwritten
     }
 
-#pragma unroll
-    for (int u = 0; u < MICRO; ++u) {
-        const int row = row0 + MICRO * threadIdx.y + u;
-#pragma unroll
-        for (int v = 0; v < MICRO; ++v) {
-            const int k = column0 + threadIdx.x + THREADS * v;
-            if (row < rows && k < K) y[(long long)row * K + k] = sum[u][v];
-        }
-    }
+    store_tile(sum, y, row0, column0, rows, K);
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
@@ -216,13 +224,5 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
         __syncthreads();  // and may be overwritten
     }
 
-#pragma unroll
-    for (int u = 0; u < MICRO; ++u) {
-        const int row = row0 + MICRO * threadIdx.y + u;
-#pragma unroll
-        for (int v = 0; v < MICRO; ++v) {
-            const int column = column0 + threadIdx.x + THREADS * v;
-            if (row < K && column < columns) w[(long long)row * columns + column] = sum[u][v];
-        }
-    }
+    store_tile(sum, w, row0, column0, K, columns);
 }
