@@ -250,7 +250,7 @@ def test_no_kernel_leaves_its_arrays(sanitized):
     ("room", "code", "instead", "error"),
     [
         ("leaky_relu", "if (e < size) y[e]", "y[e]", "heap-buffer-overflow"),  # a guard left out
-        ("conv2d", "row < rows && column < columns", "row < rows", "heap-"),  # half of one: it may reach memory freed before
+        ("conv2d", "row < rows && column < columns", "row < rows", "heap-"),  # half of one; freed memory may follow
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile
         ("conv2d", "row[MICRO], column[MICRO]", "row[MICRO], column[MICRO - 1]", "stack-buffer-overflow"),  # registers

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import refused
 from PIL import Image
 
 import kernels
-from minigan import command, generate, models, train
+from minigan import generate, models, train
 from minigan.autograd import Tensor, no_grad
 from minigan.pictures import to_uint8
 from minigan.random import Random
@@ -36,13 +36,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 
 def refusal(capsys, *arguments) -> str:
-    """The one line that the command ends with; status 2."""
-    with pytest.raises(SystemExit) as end:
-        command.run_command(lambda: generate.generate(list(map(str, arguments))))
-    assert end.value.code == 2
-    line = capsys.readouterr().err
-    assert re.fullmatch(r"minigan: error: [^\n]+\n", line)
-    return line
+    return refused(capsys, generate.generate, *arguments)
 
 
 def pixels(path: Path) -> np.ndarray:

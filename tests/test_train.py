@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import refused
 from PIL import Image
 
 import kernels
@@ -82,14 +83,7 @@ def trained(*arguments) -> Run:
 
 
 def refusal(capsys, *arguments) -> str:
-    """The one line that the command ends with, as the user sees it: status 2, nothing else on stderr."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as end:
-        command.run_command(lambda: train.train(list(map(str, arguments))))
-    assert end.value.code == 2
-    line = capsys.readouterr().err
-    assert re.fullmatch(r"minigan: error: [^\n]+\n", line)
-    return line
+    return refused(capsys, train.train, *arguments)
 
 
 def poisoned(monkeypatch, at: int, weight: float = np.nan) -> None:
