@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 
 import kernels
-from kernels.conv2d import cpu as conv2d_cpu
+from kernels.conv2d import direct
 from kernels.launch import source
 
 U = 2.0**-24
@@ -370,9 +370,9 @@ def test_cpu_same_bits_on_one_thread(kernel):
 @pytest.mark.parametrize("kernel", CONVOLUTIONS)
 def test_cpu_convolution_in_groups(kernel, monkeypatch):
     """Pictures that go through the CPU's convolution in several groups, the last one smaller, give the same results."""
-    monkeypatch.setattr(conv2d_cpu, "CACHE", 1)
+    monkeypatch.setattr(direct, "CACHE", 1)
     for arguments in cases.fixed(kernel):
         check(kernels.device("cpu"), kernel, arguments)
     window = 4 * 25 * 4 * 4 * 1  # bytes of the windows of a picture of the last case: P Q R S C float32
-    monkeypatch.setattr(conv2d_cpu, "CACHE", 2 * 5 * window)
+    monkeypatch.setattr(direct, "CACHE", 2 * 5 * window)
     check(kernels.device("cpu"), kernel, cases.fixed(kernel)[-1])

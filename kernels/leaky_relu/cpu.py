@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 
-from kernels.threads import parallel
+from kernels.threads import compiled, share
+
+GRAIN = 1 << 14  # numbers that one thread sees to before another is woken
 
 __all__ = ["leaky_relu", "leaky_relu_grad"]
 
@@ -18,12 +19,12 @@ def leaky_relu(x, slope):
 def leaky_relu_grad(gy, x, slope):
     """gx of the shape of x."""
     gx = np.empty(x.shape, np.float32)
-    scale(gy.reshape(-1), x.reshape(-1), np.float32(slope), gx.reshape(-1))
+    share(scale, x.size, gy.reshape(-1), x.reshape(-1), np.float32(slope), gx.reshape(-1), grain=GRAIN)
     return gx
 
 
-@parallel
-def scale(gy, x, slope, gx):
+@compiled
+def scale(first, last, gy, x, slope, gx):
     """gx = gy where x > 0, slope gy elsewhere; all (n,)."""
-    for i in numba.prange(x.size):
+    for i in range(first, last):
         gx[i] = gy[i] if x[i] > 0 else slope * gy[i]

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
 from kernels.philox import reference
-from kernels.threads import parallel
+from kernels.threads import compiled, share
 
 __all__ = ["normal", "philox", "truncated_normal", "uniform"]
 
-horner = numba.njit(reference.horner, cache=True)
+horner = compiled(reference.horner)
 
 
 def philox(state, blocks):
     """uint32 (blocks, 4): block b is the cipher of counter + b."""
     words = np.empty((blocks, 4), np.uint32)
-    encipher(state, words)
+    share(encipher, blocks, state, words)
     return words
 
 
@@ -31,15 +30,17 @@ def uniform(state, shape, low, high):
 def normal(state, shape, mean, std):
     """float32 of `shape`, normal."""
     numbers = np.empty(shape, np.float32)
-    quantiles(one_word_each(state, shape).reshape(-1), 0.0, 1.0, float(mean), float(std), numbers.reshape(-1))
+    words = one_word_each(state, shape).reshape(-1)
+    share(quantiles, words.size, words, 0.0, 1.0, float(mean), float(std), numbers.reshape(-1))
     return numbers
 
 
 def truncated_normal(state, shape, mean, std):
     """float32 of `shape`, normal given that it lies within two standard deviations of the mean."""
     numbers = np.empty(shape, np.float32)
+    words = one_word_each(state, shape).reshape(-1)
     below, within = reference.BELOW_MINUS_2, reference.WITHIN_2
-    quantiles(one_word_each(state, shape).reshape(-1), below, within, float(mean), float(std), numbers.reshape(-1))
+    share(quantiles, words.size, words, below, within, float(mean), float(std), numbers.reshape(-1))
     return numbers
 
 
@@ -49,11 +50,11 @@ def one_word_each(state, shape):
     return philox(state, -(-elements // 4)).reshape(-1)[:elements].reshape(shape)
 
 
-@parallel
-def encipher(state, words):
+@compiled
+def encipher(first, last, state, words):
     """words (blocks, 4) of the key and counter in state (6,), all uint32; computed with 64 bits."""
     mask, half = np.uint64(reference.MASK), np.uint64(32)
-    for b in numba.prange(len(words)):
+    for b in range(first, last):
         k0, k1 = np.uint64(state[0]), np.uint64(state[1])
         c0 = np.uint64(b) + state[2]  # 128-bit sum, 32 bits at a time
         c1 = (c0 >> half) + state[3]
@@ -68,15 +69,15 @@ def encipher(state, words):
         words[b, 0], words[b, 1], words[b, 2], words[b, 3] = c0, c1, c2, c3
 
 
-@parallel
-def quantiles(words, below, within, mean, std, numbers):
+@compiled
+def quantiles(first, last, words, below, within, mean, std, numbers):
     """numbers (n,) = mean + std z, where z is the normal quantile of below + within u, and u is made of words (n,)."""
-    for i in numba.prange(words.size):
+    for i in range(first, last):
         u = (words[i] + 0.5) * 2.0**-32
         numbers[i] = mean + std * quantile(below + within * u)  # 0 + 1 u is u to the last bit
 
 
-@numba.njit(cache=True)
+@compiled
 def quantile(p):
     """The z with Phi(z) = p."""
     q = p - 0.5
@@ -88,7 +89,7 @@ def quantile(p):
     return -tail if q < 0.0 else tail
 
 
-@numba.njit(cache=True)
+@compiled
 def log(x):
     """The natural logarithm."""
     m, e = math.frexp(x)

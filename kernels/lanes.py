@@ -1,0 +1,211 @@
+"""Sixteen floats at a time: what a thread of the CPU does instead of being thirty-two threads.
+
+Numba compiles arithmetic on single numbers and leaves it to LLVM to find out which of it may be done side by side. In
+the loops where all the time goes that is said outright: `Lanes` is a value that lives in one vector register (AVX-512)
+or in two or four smaller ones, and LLVM's vector instructions are written down as they are.
+
+    load(array, i)          the LANES numbers of a flat array from index i on
+    store(array, i, lanes)  put back
+    splat(number)           one number in every lane
+    +                       lane by lane
+    both_axes               a small matrix times a tile times its transpose, each element of the tile being Lanes
+    multiply_tile           ROWS rows of a matrix product, all in registers
+
+No index is checked: whoever calls answers for it, as in CUDA.
+"""
+
+from __future__ import annotations
+
+import operator
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, models, overload, register_model
+
+__all__ = ["LANES", "PANEL", "ROWS", "both_axes", "load", "multiply_tile", "splat", "store"]
+
+LANES = 16  # floats in a Lanes: a register of AVX-512
+PANEL = 32  # columns of a product that `multiply_tile` makes: two Lanes
+ROWS = 8  # and its rows: 16 of 32 registers are sums, so that none waits for the one before (4 cycles each)
+
+FUSED = ("contract",)  # a product may keep all its bits until it is added: one instruction, one rounding
+
+_INDEX = ir.IntType(64)
+_LANES = ir.VectorType(ir.FloatType(), LANES)
+_EVERY = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+
+
+class Lanes(types.Type):
+    """LANES numbers in a register."""
+
+    def __init__(self):
+        super().__init__(name=f"Lanes({LANES})")
+
+
+lanes = Lanes()
+
+
+@register_model(Lanes)
+class LanesModel(models.PrimitiveModel):
+    """How LLVM keeps one."""
+
+    def __init__(self, manager, kind):
+        super().__init__(manager, kind, _LANES)
+
+
+def _index(value: int) -> ir.Constant:
+    return ir.Constant(_INDEX, value)
+
+
+def _data(context, builder, kind, array):
+    """Where an array's numbers begin."""
+    return context.make_array(kind)(context, builder, array).data
+
+
+def _load(builder, data, index):
+    value = builder.load(builder.bitcast(builder.gep(data, [index]), _LANES.as_pointer()))
+    value.align = 4
+    return value
+
+
+def _store(builder, data, index, value) -> None:
+    builder.store(value, builder.bitcast(builder.gep(data, [index]), _LANES.as_pointer())).align = 4
+
+
+def _splat(builder, number):
+    nothing = ir.Constant(_LANES, ir.Undefined)
+    first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(first, nothing, _EVERY)
+
+
+def _fma(builder, a, b, c):
+    return builder.fadd(builder.fmul(a, b, flags=FUSED), c, flags=FUSED)
+
+
+@intrinsic
+def load(typing, array, index):
+    """array[index : index + LANES], of a flat float32 array."""
+
+    def generate(context, builder, signature, arguments):
+        array, index = arguments
+        return _load(builder, _data(context, builder, signature.args[0], array), index)
+
+    return lanes(array, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, index, value):
+    """array[index : index + LANES] = value."""
+
+    def generate(context, builder, signature, arguments):
+        array, index, value = arguments
+        _store(builder, _data(context, builder, signature.args[0], array), index, value)
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), generate
+
+
+@intrinsic
+def splat(typing, number):
+    """`number` in every lane."""
+
+    def generate(context, builder, signature, arguments):
+        return _splat(builder, arguments[0])
+
+    return lanes(types.float32), generate
+
+
+@intrinsic
+def _add(typing, a, b):
+    def generate(context, builder, signature, arguments):
+        return builder.fadd(*arguments)
+
+    return lanes(lanes, lanes), generate
+
+
+@overload(operator.add)
+def _plus(a, b):
+    if isinstance(a, Lanes) and isinstance(b, Lanes):
+        return lambda a, b: _add(a, b)
+    return None
+
+
+@intrinsic
+def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
+    """Z = M X Mᵀ for a matrix M (n,l), a tuple of rows, and a tile X (l,l) whose elements are Lanes.
+
+    X[i,j] is at source[first + (i l + j) stride], Z[p,q] goes to target[to + (p n + q) to_stride]. The tuple's type
+    tells n and l, so there are no loops left: the columns of X become those of M X, then row by row those meet M again.
+    """
+    n, l = len(matrix), len(matrix[0])
+
+    def generate(context, builder, signature, arguments):
+        matrix, source, first, stride, target, to, to_stride = arguments
+        source = _data(context, builder, signature.args[1], source)
+        target = _data(context, builder, signature.args[4], target)
+        rows = [builder.extract_value(matrix, p) for p in range(n)]
+        rows = [[_splat(builder, builder.extract_value(row, i)) for i in range(l)] for row in rows]
+
+        def combine(row, values):
+            total = builder.fmul(row[0], values[0])
+            for factor, value in zip(row[1:], values[1:], strict=True):
+                total = _fma(builder, factor, value, total)
+            return total
+
+        def element(start, stride, number):
+            return builder.add(start, builder.mul(stride, _index(number)))
+
+        half = []  # the columns of M X
+        for j in range(l):
+            column = [_load(builder, source, element(first, stride, i * l + j)) for i in range(l)]
+            half.append([combine(row, column) for row in rows])
+        for p in range(n):
+            for q in range(n):
+                value = combine(rows[q], [column[p] for column in half])
+                _store(builder, target, element(to, to_stride, p * n + q), value)
+        return context.get_dummy_value()
+
+    return types.void(matrix, source, types.intp, types.intp, target, types.intp, types.intp), generate
+
+
+@intrinsic
+def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, at_c, more):
+    """C (ROWS, PANEL) = A (ROWS, blocks depth) B (blocks depth, PANEL); with `more`, what C held is added.
+
+    A[i, k depth + d] is at a[at_a + i row + k block + d step]; B and C are contiguous from at_b and at_c on. The sum
+    runs over k and d in their order, in ROWS * PANEL / LANES registers: each number of A meets two Lanes of B.
+    """
+    vectors = range(PANEL // LANES)
+
+    def generate(context, builder, signature, arguments):
+        a, at_a, row, step, block, blocks, depth, b, at_b, c, at_c, more = arguments
+        a = _data(context, builder, signature.args[0], a)
+        b = _data(context, builder, signature.args[7], b)
+        c = _data(context, builder, signature.args[9], c)
+        places = {(i, v): builder.add(at_c, _index(i * PANEL + v * LANES)) for i in range(ROWS) for v in vectors}
+        sums = {place: cgutils.alloca_once(builder, _LANES) for place in places}  # LLVM makes registers of them
+        for place in places:
+            builder.store(ir.Constant(_LANES, [0.0] * LANES), sums[place])
+        with builder.if_then(more):
+            for place, index in places.items():
+                builder.store(_load(builder, c, index), sums[place])
+        width = _index(PANEL)
+        with cgutils.for_range(builder, blocks) as outer:
+            a_block = builder.add(at_a, builder.mul(outer.index, block))
+            b_block = builder.add(at_b, builder.mul(outer.index, builder.mul(depth, width)))
+            with cgutils.for_range(builder, depth) as inner:
+                a_column = builder.add(a_block, builder.mul(inner.index, step))
+                b_row = builder.add(b_block, builder.mul(inner.index, width))
+                b_row = [_load(builder, b, builder.add(b_row, _index(v * LANES))) for v in vectors]
+                for i in range(ROWS):
+                    index = builder.add(a_column, builder.mul(row, _index(i)))
+                    number = _splat(builder, builder.load(builder.gep(a, [index])))
+                    for v in vectors:
+                        total = _fma(builder, number, b_row[v], builder.load(sums[i, v]))
+                        builder.store(total, sums[i, v])
+        for place, index in places.items():
+            _store(builder, c, index, builder.load(sums[place]))
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(a, n, n, n, n, n, n, b, n, c, n, types.boolean), generate
