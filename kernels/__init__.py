@@ -8,7 +8,8 @@ modules' `__all__`, and they have the same signatures on every device: arrays in
     y = device.conv2d(device.array(x), device.array(w), stride=2, padding=1)
 
 `cuda` and `emulated` are one set of modules: `cuda.py` launches its kernels where its arrays live, CuPy arrays on the
-GPU, NumPy arrays on the host (see `kernels.launch`).
+GPU, NumPy arrays on the host (see `kernels.launch`). A room may hold another way to the same results, to read and to
+compare with: `kernels.device("cpu", conv="direct")` has the functions of `kernels/conv2d/direct.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-__all__ = ["DEVICES", "Device", "DeviceError", "device", "rooms"]
+__all__ = ["CONVOLUTIONS", "DEVICES", "Device", "DeviceError", "device", "rooms"]
 
 
 class DeviceError(RuntimeError):
@@ -49,6 +50,7 @@ class Device:
         array: Callable = _contiguous,
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
+        instead: Mapping[str, str] | None = None,
     ):
         self.name = name
         self.dtypes = tuple(np.dtype(dtype) for dtype in dtypes)
@@ -57,10 +59,10 @@ class Device:
         self.copy = copy  # copy(target, source): all elements of one array on this device into another
         self.kernels = {}
         for room in rooms():
-            functions = importlib.import_module(f"kernels.{room}.{module}")
+            functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
             for kernel in functions.__all__:
                 if kernel in self.kernels:
-                    raise ImportError(f"kernels/{room}/{module}.py: another room defines {kernel} already")
+                    raise ImportError(f"{functions.__name__}: another room defines {kernel} already")
                 self.kernels[kernel] = getattr(functions, kernel)
         vars(self).update(self.kernels)
 
@@ -86,23 +88,31 @@ def _emulated() -> Device:
     return Device("emulated", "cuda", (np.float32,))
 
 
-_MAKE = {
+_AUTO = {
     "cuda": _cuda,
     "cpu": lambda: Device("cpu", "cpu", (np.float32,)),
     "emulated": _emulated,
     "reference": lambda: Device("reference", "reference", (np.float32, np.float64)),
 }
-DEVICES = tuple(_MAKE)
+_DIRECT = {**_AUTO, "cpu": lambda: Device("cpu", "cpu", (np.float32,), instead={"conv2d": "direct"})}
+_MAKE = {"auto": _AUTO, "direct": _DIRECT}  # the other devices know no sum but the direct one
+DEVICES, CONVOLUTIONS = tuple(_AUTO), tuple(_MAKE)
 
 
-@functools.cache
-def device(name: str) -> Device:
-    """The device of that name, made once.
+def device(name: str, conv: str = "auto") -> Device:
+    """The device of that name, made once for each way of convolution that it has.
+
+    conv: "auto" convolves in the way that is fastest for each shape, "direct" by the definition.
 
     Raises
     ------
     DeviceError: no such device, or this machine cannot have it (no CuPy, no GPU, no C++ compiler).
     """
-    if name not in _MAKE:
+    if name not in DEVICES:
         raise DeviceError(f"no device {name!r}: choose one of {', '.join(DEVICES)}")
-    return _MAKE[name]()
+    return _made(_MAKE[conv][name])
+
+
+@functools.cache
+def _made(make: Callable[[], Device]) -> Device:
+    return make()

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import kernels
 from minigan.errors import UserError
 
-__all__ = ["Interrupt", "choose_device", "run_command"]
+__all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -24,18 +24,33 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def choose_device(name: str) -> tuple[kernels.Device, str]:
+def choose_device(name: str, conv: str = "auto", threads: int | None = None) -> tuple[kernels.Device, str]:
     """The device of that name, and why it is this one. "auto" takes a GPU if this machine has one, else the CPU.
+
+    conv: how it convolves (see kernels.device). threads: of the CPU; None leaves their number as it is.
 
     Raises kernels.DeviceError, which says what to install, if a device asked for by name cannot be had.
     """
+    if threads is not None:
+        from kernels.threads import use_threads  # not above: it brings Numba, which --help does not need
+
+        use_threads(threads)
     if name != "auto":
-        return kernels.device(name), "as asked"
+        return kernels.device(name, conv), "as asked"
     try:
-        return kernels.device("cuda"), "a GPU was found"
+        return kernels.device("cuda", conv), "a GPU was found"
     except kernels.DeviceError as error:
         missing = str(error).partition(" (")[0]  # "cuda: needs CuPy", without the remedy
-        return kernels.device("cpu"), f"{missing}; --device cuda says more"
+        return kernels.device("cpu", conv), f"{missing}; --device cuda says more"
+
+
+def in_words(device: kernels.Device) -> str:
+    """Its name; for the CPU, with how many threads it has."""
+    if device.name != "cpu":
+        return device.name
+    from kernels.threads import thread_count
+
+    return f"cpu, {thread_count()} thread{'s' if thread_count() > 1 else ''}"
 
 
 class Interrupt:

@@ -15,7 +15,7 @@ from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, networks, sample_z
-from minigan.options import Parser, add_device, whole
+from minigan.options import Parser, add_device, add_threads, whole
 from minigan.pictures import grid, save_png, to_uint8
 from minigan.random import Random
 from minigan.run import Run, free_folder
@@ -23,11 +23,11 @@ from minigan.run import Run, free_folder
 BATCH = 16  # pictures drawn at once, always: of fewer, a BLAS may sum the same products in another order
 
 
-def draw(run: Run, count: int, seed: int, device_name: str) -> np.ndarray:
+def draw(run: Run, count: int, seed: int, device_name: str, threads: int | None = None) -> np.ndarray:
     """uint8 (count,H,W,C) by the run's newest checkpoint. Picture i of a seed is the same for every count."""
     settings, path = run.settings, run.newest_checkpoint()
     preset, channels = PRESETS[settings.preset], CHANNELS[settings.mode]
-    device, _ = choose_device(device_name)
+    device, _ = choose_device(device_name, settings.conv, threads)
     generator = networks(
         preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
     ).generator
@@ -51,6 +51,7 @@ def generate(arguments: list[str] | None = None) -> None:
     add("--out", type=Path, metavar="FILE", help="one PNG with a grid of all (default cats.png)")
     add("--each", type=Path, metavar="DIR", help="one PNG for each picture, into this new or empty folder")
     add_device(add, default="auto")
+    add_threads(add)
     given = parser.parse_args(arguments)
     out = given.out or (None if given.each else Path("cats.png"))
     if out and out.suffix.lower() != ".png":
@@ -58,7 +59,7 @@ def generate(arguments: list[str] | None = None) -> None:
     if given.each:
         free_folder(given.each)
 
-    images = draw(Run.open(given.run), given.count, given.seed, given.device)
+    images = draw(Run.open(given.run), given.count, given.seed, given.device, given.threads)
     try:
         if out:
             save_png(grid(images), out)

@@ -10,15 +10,27 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+from kernels import CONVOLUTIONS
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, SIZES, Preset
 
-__all__ = ["Parser", "Settings", "add_device", "kept_settings", "new_settings", "parse", "resumed_settings", "whole"]
+__all__ = [
+    "Parser",
+    "Settings",
+    "add_device",
+    "add_threads",
+    "kept_settings",
+    "new_settings",
+    "parse",
+    "resumed_settings",
+    "whole",
+]
 
 DEFAULT_PRESET = "tiny32"  # of the drawn faces
 DATA_PRESET = "radford64"  # of pictures from a folder
-RESUMABLE = ("data", "device", "epochs", "minutes", "sample_every", "save_every")  # may change from run to run
+RESUMABLE = ("data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every")  # may change later
+YOUNGER = {"conv": "auto", "fusion": True}  # settings that an early run's config.json lacks, and what is then meant
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +50,8 @@ class Settings:
     label_smoothing: float
     seed: int
     device: str
+    conv: str  # one of kernels.CONVOLUTIONS
+    fusion: bool  # of batch norm and the leaky ReLU after it
     epochs: int | None  # None: until `minutes` are over
     minutes: float | None  # None: until `epochs` are done
     save_every: int  # epochs
@@ -91,6 +105,11 @@ def add_device(add: Callable, default: str | None = None) -> None:
     )
 
 
+def add_threads(add: Callable) -> None:
+    """The option that goes with the CPU."""
+    add("--threads", type=whole(1, 1024), metavar="N", help="of the CPU (default: as many as CPUs may be used)")
+
+
 def _option(name: str) -> str:
     """The option of a setting."""
     return f"--{name.replace('_', '-')}"
@@ -134,6 +153,9 @@ def _parser() -> Parser:
     add("--label-smoothing", type=_real(0, 0.5), metavar="S", help="real pictures count as 1 - S")
     add("--seed", type=whole(0, 2**64 - 1), metavar="N", help="of all that is random (default 0)")
     add_device(add)
+    add_threads(add)
+    add("--conv", choices=CONVOLUTIONS, help="direct: on the CPU, convolve by the definition, to read and to compare")
+    add("--fusion", action=argparse.BooleanOptionalAction, help="batch norm and leaky ReLU as one operation (default)")
 
     group = parser.add_argument_group("run")
     add = group.add_argument
@@ -160,6 +182,7 @@ def new_settings(given: argparse.Namespace) -> Settings:
         "mode": "RGB",
         "seed": 0,
         "device": "auto",
+        **YOUNGER,
         "epochs": None if given.minutes else preset.epochs,
         "save_every": 5,
         "sample_every": 200,
@@ -169,10 +192,18 @@ def new_settings(given: argparse.Namespace) -> Settings:
 
 def kept_settings(values: dict) -> Settings:
     """Settings as a run's config.json keeps them. Raises UserError unless they are whole and in range."""
+    values = YOUNGER | values
     fields = {field.name for field in dataclasses.fields(Settings)}
     if fields != set(values):
         raise UserError(f"settings that are missing or unknown: {', '.join(sorted(fields ^ set(values)))}")
-    return new_settings(parse([f"{_option(name)}={value}" for name, value in values.items() if value is not None]))
+    return new_settings(parse([_said(name, value) for name, value in values.items() if value is not None]))
+
+
+def _said(name: str, value) -> str:
+    """A setting as the command line has it."""
+    if isinstance(value, bool):
+        return _option(name if value else f"no_{name}")
+    return f"{_option(name)}={value}"
 
 
 def resumed_settings(given: argparse.Namespace, earlier: Settings) -> Settings:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 import kernels
 from minigan import checkpoint, data, faces, ops, options
 from minigan.autograd import Tensor, grad, no_grad
-from minigan.command import Interrupt, choose_device, run_command
+from minigan.command import Interrupt, choose_device, in_words, run_command
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
 from minigan.models import PRESETS, networks, sample_z
@@ -246,8 +246,8 @@ def train(arguments: list[str] | None = None) -> None:
         folder = given.out or Path("runs", datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S"))
         free_folder(folder)
 
-    device, why = choose_device(settings.device)
-    print(f"minigan   {version('minigan')} on {device.name} ({why})")
+    device, why = choose_device(settings.device, settings.conv, given.threads)
+    print(f"minigan   {version('minigan')} on {in_words(device)} ({why})")
     images, skipped, source = real_pictures(settings)
     print(f"pictures  {len(images):,} {source}, {settings.size}x{settings.size} {settings.mode}")
     game, batches = Game(settings, device), Batches(images, settings, device)

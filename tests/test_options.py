@@ -59,6 +59,10 @@ def test_the_preset_follows_the_data():
         ("--z-dim 0", "argument --z-dim: 0 is out of range"),
         ("--seed -1", "argument --seed: -1 is out of range"),
         (f"--seed {2**64}", "argument --seed: 18446744073709551616 is out of range"),
+        ("--threads 0", "argument --threads: 0 is out of range: it must be from 1 to 1024"),
+        ("--threads 1025", "argument --threads: 1025 is out of range"),
+        ("--conv fft", "argument --conv: invalid choice: 'fft' (choose from 'auto', 'direct')"),
+        ("--no-fusion=yes", "argument --fusion/--no-fusion: ignored explicit argument 'yes'"),
         ("--save-every 0", "argument --save-every: 0 is out of range"),
         ("--sample-every 0", "argument --sample-every: 0 is out of range"),
         ("--out a --resume b", "argument --resume: not allowed with argument --out"),
@@ -94,7 +98,15 @@ def test_help_shows_every_option_and_what_the_presets_make_of_it(capsys, monkeyp
     assert ["--lr-d", *(str(preset.lr_d) for preset in PRESETS.values())] in [line.split() for line in table]
 
 
-@pytest.mark.parametrize("arguments", ["--preset article128 --seed 18446744073709551615", "--data c --minutes 0.1"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "--preset article128 --seed 18446744073709551615",
+        "--data c --minutes 0.1",
+        "--conv direct --no-fusion",
+        "--fusion",
+    ],
+)
 def test_settings_survive_being_kept(arguments):
     """What config.json holds is checked as the command line is, and gives the same settings back, to the last bit."""
     settings = new(*arguments.split(), "--lr-g", "0.00012345678901234567", "--slope", "0.1")
@@ -108,6 +120,10 @@ def test_settings_survive_being_kept(arguments):
         ({"size": None}, None),  # None: the preset's, as on the command line
         ({"lr_g": "fast"}, "--lr-g: 'fast' is not a number"),
         ({"epochs": [3]}, "--epochs: '[3]' is not a whole number"),
+        ({"conv": "fft"}, "--conv: invalid choice: 'fft'"),
+        ({"fusion": "no"}, "--fusion/--no-fusion: ignored explicit argument 'no'"),
+        ({"fusion": None}, None),
+        ({"seed": True}, "--seed: expected one argument"),
         ({"colour": "red"}, "missing or unknown: colour"),
     ],
 )
@@ -124,12 +140,24 @@ def test_kept_settings_are_checked(change, said):
         options.kept_settings(kept)
 
 
+def test_settings_that_an_early_run_did_not_know():
+    """A config.json from before --conv and --fusion is whole: it gets what holds where nothing was said."""
+    kept = dataclasses.asdict(new("--conv", "direct", "--no-fusion"))
+    del kept["conv"], kept["fusion"]
+    assert options.kept_settings(kept) == new()
+
+
 def test_a_resumed_run_changes_what_may_change():
-    """How long, where and how often may change; repeating what the run has is no contradiction."""
+    """How long, where, how often and how it computes may change; repeating what the run has is no contradiction."""
     earlier = new("--data", "cats", "--epochs", "3")
     repeated = ["--preset", "radford64", "--seed", "0"]
     given = options.parse(["--resume", "r", "--data", "dogs", "--epochs", "5", "--save-every", "1", *repeated])
     assert options.resumed_settings(given, earlier) == dataclasses.replace(earlier, data="dogs", epochs=5, save_every=1)
+    given = options.parse(["--resume", "r", "--conv", "direct", "--no-fusion", "--threads", "3", "--device", "cpu"])
+    changed = dataclasses.replace(earlier, conv="direct", fusion=False, device="cpu")
+    assert options.resumed_settings(given, earlier) == changed
+    given = options.parse(["--resume", "r", "--fusion"])
+    assert options.resumed_settings(given, changed) == dataclasses.replace(changed, fusion=True)
     given = options.parse(["--resume", "r", "--minutes", "5"])
     assert options.resumed_settings(given, earlier) == dataclasses.replace(earlier, minutes=5.0, epochs=None)
     assert options.resumed_settings(options.parse(["--resume", "r"]), earlier) == earlier

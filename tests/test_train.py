@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,10 @@ from commands import refused
 from PIL import Image
 
 import kernels
-from minigan import checkpoint, command, faces, options, pictures, train
+from kernels.conv2d import cpu as auto
+from kernels.conv2d import direct
+from kernels.threads import thread_count, use_threads
+from minigan import checkpoint, command, faces, generate, options, pictures, train
 from minigan.autograd import Tensor, grad
 from minigan.losses import discriminator_loss, generator_loss
 from minigan.run import Run
@@ -567,8 +571,49 @@ def test_a_device_that_is_missing_says_what_to_install(capsys, monkeypatch):
     monkeypatch.setattr(train, "FACES", 4)
     train.train([*SMALL, "--dry-run"])
     first = capsys.readouterr().out.splitlines()[0]
-    assert first.endswith("on cpu (cuda: needs CuPy; --device cuda says more)")
+    assert re.search(r"on cpu, \d+ threads? \(cuda: needs CuPy; --device cuda says more\)$", first)
     assert len(first) <= 80
+
+
+@pytest.mark.parametrize(("threads", "said"), [(1, "cpu, 1 thread"), (3, "cpu, 3 threads")])
+def test_threads_are_as_asked(folder, straight, capsys, request, threads, said):
+    """--threads is how many the CPU's kernels have. It shapes no result: the run is the same, and does not keep it."""
+    request.addfinalizer(partial(use_threads, thread_count()))
+    run = trained("--data", folder, "--epochs", 4, "--threads", threads)
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" on {said} (as asked)")
+    assert thread_count() == threads
+    assert_equal_runs(straight, run, step=12)
+    assert "threads" not in run.settings.__dict__
+
+
+def test_a_device_without_threads_says_nothing_of_them(capsys, monkeypatch):
+    """The first line of another device is as it was."""
+    monkeypatch.setattr(train, "FACES", 4)
+    monkeypatch.setattr(train, "choose_device", lambda *_: (REFERENCE, "as asked"))
+    train.train([*SMALL, "--dry-run"])
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on reference (as asked)")
+
+
+def test_convolution_by_the_definition(folder, monkeypatch):
+    """--conv direct computes every convolution of the run with kernels/conv2d/direct.py, and the run keeps it."""
+    cpu, plain = kernels.device("cpu", "direct"), kernels.device("cpu")
+    used = []
+
+    def noting(kernel, compute, *arguments):
+        used.append(kernel)
+        return compute(*arguments)
+
+    for kernel in direct.__all__:
+        assert cpu.kernels[kernel] is getattr(direct, kernel)
+        assert plain.kernels[kernel] is getattr(auto, kernel)
+        monkeypatch.setattr(cpu, kernel, partial(noting, kernel, getattr(direct, kernel)))
+        monkeypatch.setattr(plain, kernel, None)  # is never called
+    run = trained("--data", folder, "--epochs", 1, "--conv", "direct")
+    assert set(used) == set(direct.__all__)
+    assert run.settings.conv == "direct"
+    generate.draw(run, 1, 0, "cpu")
+    for name in ("emulated", "reference"):
+        assert kernels.device(name, "direct") is kernels.device(name)  # they have no other way
 
 
 # ---- numbers that are none ---------------------------------------------------
