@@ -26,9 +26,10 @@ __all__ = ["compiled", "cpus", "share", "thread_count", "use_threads"]
 
 PARTS = 4  # for each thread: whoever is held up leaves the rest of its share to the others
 
-# Compiled at the first call for its argument types, then kept on disk. `fastmath` stays off: no reordered sums, so that
-# a result does not depend on the machine.
-compiled = functools.partial(numba.njit, cache=True, nogil=True)
+# Compiled at the first call for its argument types, then kept on disk. Divisions are not checked, as in NumPy, so that
+# several can be done side by side. `fastmath` stays off: no reordered sums, so that a result does not depend on the
+# machine.
+compiled = functools.partial(numba.njit, cache=True, nogil=True, error_model="numpy")
 
 
 def cpus() -> int:

@@ -18,9 +18,10 @@ def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
 @compiled
 def update(first, last, parameters, gradients, m, v, lr, beta1, rest1, correction1, beta2, rest2, correction2, eps):
     """Algorithm 1 with rest = 1 - beta and correction = 1 - beta**step, all float32."""
-    for i in range(first, last):
-        m[i] = beta1 * m[i] + rest1 * gradients[i]
-        v[i] = beta2 * v[i] + rest2 * (gradients[i] * gradients[i])
-        m_hat = m[i] / correction1
-        v_hat = v[i] / correction2
+    parameters, gradients, m, v = parameters[first:last], gradients[first:last], m[first:last], v[first:last]
+    for i in range(parameters.size):
+        g = gradients[i]
+        m_i, v_i = beta1 * m[i] + rest1 * g, beta2 * v[i] + rest2 * (g * g)
+        m_hat, v_hat = m_i / correction1, v_i / correction2
         parameters[i] -= lr * m_hat / (np.sqrt(v_hat) + eps)
+        m[i], v[i] = m_i, v_i

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.memory import empty
 from kernels.threads import compiled, share
 
 __all__ = ["batch_norm", "batch_norm_grad", "batch_norm_inference"]
@@ -38,7 +39,7 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
     inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
     factor, gscale, gshift = scale * inverse, products.sum(axis=0) * inverse, sums.sum(axis=0)
     columns = factor, factor * gshift / m, factor * inverse * gscale / m
-    gx = np.empty(x.shape, np.float32)
+    gx = empty(x.shape)
     columns = np.array(columns, np.float32)
     share(combine, m, gy.reshape(m, -1), x.reshape(m, -1), mean, *columns, gx.reshape(m, -1))
     return gx, gscale.astype(np.float32), gshift.astype(np.float32)
@@ -47,7 +48,7 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
 def batch_norm_inference(x, scale, shift, mean, variance, eps):
     """y with a given mean and variance."""
     factor = (scale / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
-    y = np.empty(x.shape, np.float32)
+    y = empty(x.shape)
     rows = x.reshape(-1, x.shape[-1])
     share(normalise, len(rows), rows, mean, factor, shift, y.reshape(rows.shape))
     return y

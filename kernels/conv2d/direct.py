@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.memory import empty
 from kernels.threads import compiled, share
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
@@ -26,7 +27,7 @@ def conv2d(x, w, stride, padding):
     k, r, s, _ = w.shape
     p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
     x, filters = x.reshape(n, h, width * c), w.reshape(k, -1).T
-    y = np.empty((n, p, q, k), np.float32)
+    y = empty((n, p, q, k))
     size = group_size(p, q, r, s * c)
 
     def convolve(first, last):
@@ -44,7 +45,7 @@ def conv2d_transpose(y, w, stride, padding, size):
     _, r, s, c = w.shape
     h, width = size
     filters = w.reshape(k, -1)
-    x = np.empty((n, h, width * c), np.float32)
+    x = empty((n, h, width * c))
     pictures = group_size(p, q, r, s * c)
 
     def spread(first, last):
@@ -83,7 +84,7 @@ def group_size(p, q, r, sc):
 def groups(first, last, size, n, p, q, r, sc):
     """Groups first to last, of `size` of the n pictures each, as slices, each with a buffer (pictures, P, Q, R, S C)
     for its windows, always the same memory."""
-    windows = np.empty((min(n, size), p, q, r, sc), np.float32)
+    windows = empty((min(n, size), p, q, r, sc))
     for number in range(first, last):
         group = slice(number * size, min(n, (number + 1) * size))
         yield group, windows[: group.stop - group.start]

@@ -38,6 +38,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, splat, store
+from kernels.memory import empty
 from kernels.threads import compiled, share
 
 __all__ = ["Algorithm", "conv2d", "conv2d_transpose", "conv2d_weight_grad"]
@@ -136,14 +137,14 @@ class Algorithm(NamedTuple):
 
 def conv2d(x, w, algorithm, size):
     """dT/dy (N,P,Q,K) with (P, Q) = size."""
-    y = np.empty((len(x), *size, len(w)), np.float32)
+    y = empty((len(x), *size, len(w)))
     _pictures(x, "x", y, "y", transposed(w), algorithm, size)
     return y
 
 
 def conv2d_transpose(y, w, algorithm, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
-    x = np.empty((len(y), *size, w.shape[3]), np.float32)
+    x = empty((len(y), *size, w.shape[3]))
     _pictures(y, "y", x, "x", w, algorithm, y.shape[1:3])
     return x
 
@@ -159,7 +160,7 @@ def _pictures(source, a, target, b, w, algorithm, size):
         place = layout(s2, columns, depth)
     else:  # depth (phase, C), columns K
         place = Layout(apart(s2 * depth * columns), depth * PANEL, s2 * depth * PANEL)
-    filters = np.empty(n2 * place.point, np.float32)
+    filters = empty(n2 * place.point)
     share(to_points, depth, w, matrix["w"].to, tiling["w"], 0, filters, place)
     phases_a, phases_b = (s2, 1) if a == "x" else (1, s2)
     tiles = tiling["x"].rows * tiling["x"].columns
@@ -191,7 +192,7 @@ def conv2d_weight_grad(x, y, algorithm, size):
     tiles = tiling["x"].rows * tiling["x"].columns
     group = max(1, min(n, 4 * CACHE // (4 * n2 * tiles * (s2 * c + k))))
     xl, yl, wl = layout(s2, c, group * tiles), layout(1, k, group * tiles), layout(s2, c, k)
-    xs, ys, ws = (np.empty(n2 * place.point, np.float32) for place in (xl, yl, wl))
+    xs, ys, ws = (empty(n2 * place.point) for place in (xl, yl, wl))
     for first in range(0, n, group):
         count = min(group, n - first)
         share(to_points, count, x[first : first + count], matrix["x"].to, tiling["x"], 0, xs, xl)
@@ -199,7 +200,7 @@ def conv2d_weight_grad(x, y, algorithm, size):
         share(
             multiply_letters, n2 * s2 * c // PANEL, ys, yl, k, xs, xl, s2 * c // PANEL, count * tiles, ws, wl, first > 0
         )
-    w = np.empty((k, *size, c), np.float32)
+    w = empty((k, *size, c))
     share(from_points, k, ws, wl, matrix["w"].back, tiling["w"], 0, w)
     return w
 
@@ -207,7 +208,7 @@ def conv2d_weight_grad(x, y, algorithm, size):
 def transposed(w):
     """(K,R,S,C) -> (C,R,S,K)."""
     k, r, s, c = w.shape
-    result = np.empty((c, r, s, k), np.float32)
+    result = empty((c, r, s, k))
     share(transpose, c // LANES, w.reshape(k, r * s, c), result.reshape(c, r * s, k))
     return result
 

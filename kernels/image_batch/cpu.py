@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.memory import empty
 from kernels.threads import compiled, share
 
 __all__ = ["image_batch"]
@@ -11,7 +12,7 @@ __all__ = ["image_batch"]
 
 def image_batch(images, indices, mirror):
     """float32 (N,H,W,C)."""
-    batch = np.empty((len(indices), *images.shape[1:]), np.float32)
+    batch = empty((len(indices), *images.shape[1:]))
     share(fetch, len(indices), images, indices, mirror, batch)
     return batch
 

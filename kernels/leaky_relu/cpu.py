@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.memory import empty
 from kernels.threads import compiled, share
 
 GRAIN = 1 << 14  # numbers that one thread sees to before another is woken
@@ -18,7 +19,7 @@ def leaky_relu(x, slope):
 
 def leaky_relu_grad(gy, x, slope):
     """gx of the shape of x."""
-    gx = np.empty(x.shape, np.float32)
+    gx = empty(x.shape)
     share(scale, x.size, gy.reshape(-1), x.reshape(-1), np.float32(slope), gx.reshape(-1), grain=GRAIN)
     return gx
 
@@ -26,5 +27,6 @@ def leaky_relu_grad(gy, x, slope):
 @compiled
 def scale(first, last, gy, x, slope, gx):
     """gx = gy where x > 0, slope gy elsewhere; all (n,)."""
-    for i in range(first, last):
+    gy, x, gx = gy[first:last], x[first:last], gx[first:last]
+    for i in range(x.size):
         gx[i] = gy[i] if x[i] > 0 else slope * gy[i]
