@@ -12,12 +12,15 @@ from minigan.errors import UserError
 
 __all__ = ["Contestant", "use_threads"]
 
-PAUSE = 0.1  # seconds between turns: a pool of threads may spin a while after its work before it sleeps
+PAUSE = 0.1  # seconds before a turn: a pool of threads may spin a while after its work before it sleeps
 
 
 def use_threads(count: int) -> None:
-    """How many threads the contestants that start from now on may use: BLAS, OpenMP and Numba read it as they load."""
-    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+    """How many threads BLAS and OpenMP have in contestants that start from now on: they read it as they load.
+
+    Kernels of ours do not ask them: whoever calls those says it to `kernels.threads` as well.
+    """
+    for variable in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ[variable] = str(count)
 
 
@@ -30,7 +33,7 @@ class Contestant:
     name: for messages and tables. seconds: what each turn took. memory: the most its process has held, in bytes.
     """
 
-    def __init__(self, name: str, make: Callable[..., Callable[[], object]], *arguments):
+    def __init__(self, name: str, make: Callable[..., Callable], *arguments):
         self.name, self.seconds, self.memory = name, [], 0
         context = multiprocessing.get_context("spawn")  # a fresh interpreter: a forked one has its parent's libraries
         self._pipe, theirs = context.Pipe()
@@ -38,14 +41,14 @@ class Contestant:
         self._process.start()
         theirs.close()  # so that the pipe ends with the process
 
-    def turn(self):
+    def turn(self, *arguments, pause: float = PAUSE):
         """One call, timed where it happens; returns what it returns.
 
         Raises UserError where the process has ended instead.
         """
-        time.sleep(PAUSE)
+        time.sleep(pause)
         try:
-            self._pipe.send("your turn")
+            self._pipe.send(arguments)
             seconds, self.memory, result = self._pipe.recv()
         except (EOFError, ConnectionError):
             raise UserError(f"{self.name}: its process has ended; the reason stands above") from None
@@ -60,14 +63,14 @@ class Contestant:
         self._process.join()
 
 
-def _serve(pipe, make: Callable[..., Callable[[], object]], arguments: tuple) -> None:
+def _serve(pipe, make: Callable[..., Callable], arguments: tuple) -> None:
     """The life of a contestant's process: a turn for each message, until the pipe is closed."""
     play = make(*arguments)
     while True:
         try:
-            pipe.recv()
+            arguments = pipe.recv()
         except EOFError:
             return
         start = time.perf_counter()
-        result = play()
+        result = play(*arguments)
         pipe.send((time.perf_counter() - start, peak_memory(), result))

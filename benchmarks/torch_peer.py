@@ -2,7 +2,6 @@
 
 PyTorch's pictures are NCHW to the eye; `channels_last` lays them, and the filters, in memory as ours are. A transposed
 convolution's filters are (in, out, kH, kW) there, which are our K, C, R, S: both kinds translate alike.
-This is the only file that imports torch.
 """
 
 from __future__ import annotations

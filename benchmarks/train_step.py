@@ -26,9 +26,10 @@ if not __package__:  # run as a file: Python looks for packages in this folder, 
     sys.path[0] = str(Path(__file__).parents[1])
 
 import kernels
-from benchmarks import machine
-from benchmarks.contest import Contestant, use_threads
+from benchmarks import contest, machine
+from benchmarks.contest import Contestant
 from benchmarks.kernel_times import timed
+from kernels.threads import use_threads
 from minigan import faces, options
 from minigan.autograd import Tensor
 from minigan.command import choose_device, run_command
@@ -43,17 +44,17 @@ from minigan.train import Game
 WARM_UP = 2  # turns that are not timed: the first compiles, the second finds the memory that the first has left
 
 
-def minigan_player(settings: Settings) -> Callable[[], dict[str, float]]:
+def minigan_player(settings: Settings, threads: int) -> Callable[[], dict[str, float]]:
     """Plays a step at each call; returns the scores."""
-    device, _ = choose_device(settings.device)
+    device, _ = choose_device(settings.device, settings.conv, threads)
     game, real = Game(settings, device), Tensor(device.array(real_batch(settings)), device)
     return lambda: {name: score.item() for name, score in game.step(real).items()}
 
 
-def profiled_player(settings: Settings) -> Callable[[], dict[str, tuple[int, float]]]:
+def profiled_player(settings: Settings, threads: int) -> Callable[[], dict[str, tuple[int, float]]]:
     """Plays a step at each call; returns each kernel's calls and seconds in it."""
     times = {}
-    device = timed(choose_device(settings.device)[0], times)
+    device = timed(choose_device(settings.device, settings.conv, threads)[0], times)
     game, real = Game(settings, device), Tensor(device.array(real_batch(settings)), device)
 
     def play():
@@ -64,10 +65,14 @@ def profiled_player(settings: Settings) -> Callable[[], dict[str, tuple[int, flo
     return play
 
 
-def torch_player(settings: Settings, channels_last: bool) -> Callable[[], dict[str, float]]:
-    """As `minigan_player`, in PyTorch: the first weights and every z are the same."""
-    from benchmarks.torch_peer import TorchGame, torch_layout  # here and nowhere else: PyTorch is only a peer
+def torch_player(settings: Settings, threads: int, channels_last: bool) -> Callable[[], dict[str, float]]:
+    """As `minigan_player`, in PyTorch: the first weights and every z are the same, drawn by our kernels."""
+    import torch  # here and nowhere above: PyTorch is only a peer
 
+    from benchmarks.torch_peer import TorchGame, torch_layout
+
+    use_threads(threads)  # of our kernels, which draw z; it holds a BLAS to one, which may be PyTorch's too:
+    torch.set_num_threads(threads)  # that gives it back
     game = TorchGame(first_networks(settings), settings, channels_last)
     real = torch_layout(real_batch(settings)).contiguous(memory_format=game.memory_format)
     noise = Random(settings.seed, "z", kernels.device("cpu"))
@@ -127,7 +132,7 @@ def agreement(scores: dict[str, dict[str, float]], bound: float) -> dict[str, fl
 
 def measure(settings: Settings, peer: str | None, steps: int, threads: int, profile: bool) -> dict:
     """Play, check, time: all that is known in the end, as `--json` writes it."""
-    use_threads(threads)
+    contest.use_threads(threads)
     players = {"minigan": minigan_player, **(PEERS[peer] if peer else {})}
     game = first_networks(settings)
     report = {
@@ -137,7 +142,7 @@ def measure(settings: Settings, peer: str | None, steps: int, threads: int, prof
         "gflop": 2e-9 * settings.batch_size * step_multiply_adds(game),
     }
     with contextlib.ExitStack() as stack:
-        contestants = [stack.enter_context(Contestant(name, make, settings)) for name, make in players.items()]
+        contestants = [stack.enter_context(Contestant(name, make, settings, threads)) for name, make in players.items()]
         scores = {contestant.name: contestant.turn() for contestant in contestants}
         report["bound"] = loss_bound(game)
         report["agreement"] = agreement(scores, report["bound"])
@@ -156,15 +161,15 @@ def measure(settings: Settings, peer: str | None, steps: int, threads: int, prof
     ours = medians.pop("minigan")
     if peer:
         report["peer"] = min(medians, key=medians.get)
-        report["ratio"] = ours / medians[report["peer"]]
+        report["ratio"] = medians[report["peer"]] / ours
     if profile:
-        report["kernels"] = kernel_times(settings, steps)
+        report["kernels"] = kernel_times(settings, steps, threads)
     return report
 
 
-def kernel_times(settings: Settings, steps: int) -> dict[str, dict]:
+def kernel_times(settings: Settings, steps: int, threads: int) -> dict[str, dict]:
     """By kernel, and for what lies between them: calls in a step, and the median of the seconds they take."""
-    with Contestant("minigan", profiled_player, settings) as contestant:
+    with Contestant("minigan", profiled_player, settings, threads) as contestant:
         turns = [contestant.turn() for _ in range(WARM_UP + steps)]
     for turn, whole in zip(turns, contestant.seconds, strict=True):
         turn["between kernels"] = 0, whole - sum(seconds for _, seconds in turn.values())
@@ -198,7 +203,7 @@ def table(report: dict) -> str:
         said = ", ".join(f"{loss} differs by {found:.1e}" for loss, found in report["agreement"].items())
         lines += [
             "",
-            f"minigan takes {report['ratio']:.2f} times as long as {report['peer']}",
+            f"minigan has {report['ratio']:.2f} times the speed of {report['peer']}",
             f"the first step: {said} (bound {report['bound']:.1e})",
         ]
     if "kernels" in report:
