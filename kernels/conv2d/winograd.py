@@ -32,6 +32,7 @@ and with p also -p or -1/p.
 from __future__ import annotations
 
 import functools
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -39,7 +40,7 @@ import numpy as np
 
 from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, splat, store
 from kernels.memory import empty
-from kernels.threads import compiled, share
+from kernels.threads import compiled, share, thread_count
 
 __all__ = ["Algorithm", "conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
@@ -52,196 +53,301 @@ POINTS = {  # by n; infinity is one more
 CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
 
 
-class Matrices(NamedTuple):
-    """What one letter is multiplied with on each axis, and its transpose: tuples of rows of float32."""
-
-    to: tuple
-    back: tuple
+# ---- the matrices ----------------------------------------------------------------------------------------------------
 
 
 @functools.cache
-def matrices(m: int, r: int) -> dict[str, Matrices]:
-    """B of x, G of w and A of y."""
+def matrices(m: int, r: int) -> dict[str, list[list[Fraction]]]:
+    """B of x, G of w and A of y, exactly: lists of n rows."""
     points = [Fraction(p) for p in POINTS[m + r - 1]]
     others = [[q for q in points if q != p] for p in points]
-    infinity = [0] * (m + r - 2) + [1]
-    exact = {
-        "x": [[*_product(roots), 0] for roots in others] + [_product(points)],
-        "w": [[p**j / np.prod([p - q for q in roots]) for j in range(r)] for p, roots in zip(points, others)]
-        + [infinity[-r:]],
+    scales = [math.prod(p - q for q in rest) for p, rest in zip(points, others, strict=True)]
+    infinity = [Fraction(0)] * (m + r - 2) + [Fraction(1)]
+    return {
+        "x": [[*_product(rest), Fraction(0)] for rest in others] + [_product(points)],
+        "w": [[p**j / scale for j in range(r)] for p, scale in zip(points, scales, strict=True)] + [infinity[-r:]],
         "y": [[p**i for i in range(m)] for p in points] + [infinity[-m:]],
     }
-
-    def rounded(rows):
-        return tuple(tuple(np.float32(float(value)) for value in row) for row in rows)
-
-    return {letter: Matrices(rounded(rows), rounded(zip(*rows, strict=True))) for letter, rows in exact.items()}
 
 
 def _product(roots: list[Fraction]) -> list[Fraction]:
     """The coefficients of the product of all (t - root), the constant first."""
     coefficients = [Fraction(1)]
     for root in roots:
-        shifted, scaled = [0, *coefficients], [*(root * c for c in coefficients), 0]
+        shifted, scaled = [Fraction(0), *coefficients], [*(root * c for c in coefficients), Fraction(0)]
         coefficients = [a - b for a, b in zip(shifted, scaled, strict=True)]
     return coefficients
 
 
-class Tiling(NamedTuple):
-    """How pictures (N,H,W,C) are cut into tiles: folded, then a tile at every `step` pixels, from -padding on."""
+# ---- what the kernels are told ---------------------------------------------------------------------------------------
 
+
+class Letter(NamedTuple):
+    """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
+
+    to: the letter's matrix (n,l), a tuple of rows of float32; back: its transpose.
+    fold: the stride that is folded away. A tile is l by l folded pixels; one begins at every `step` of them, the first
+    at pixel -padding. rows, columns: of tiles in a picture.
+    """
+
+    to: tuple
+    back: tuple
     fold: int
     padding: int
     step: int
-    rows: int  # of tiles
+    rows: int
     columns: int
 
 
 class Layout(NamedTuple):
-    """Where a transformed tile's channels are in memory: at e point + phase phase_ + panel panel_ + tile PANEL."""
+    """Where the transformed tiles are: how many floats it is from one to the next of these.
+
+    Point, phase, panel of channels, block of ROWS tiles; in a block a tile's PANEL channels follow the other's.
+    """
 
     point: int
     phase: int
     panel: int
+    block: int
 
 
-def layout(phases: int, channels: int, tiles: int) -> Layout:
-    """(points, phases, channels / PANEL, tiles, PANEL)."""
-    panel = tiles * PANEL
-    return Layout(apart(phases * channels * tiles), channels * tiles, panel)
+class Part(NamedTuple):
+    """A part of a picture's folded channels: whole phases, and panels of each."""
 
-
-def apart(size: int) -> int:
-    """A distance of at least `size` that is no power of two, or the n² points of a tile would compete for few places
-    of the cache."""
-    return size + LANES
+    phase: int
+    phases: int  # where it ends
+    panel: int
+    panels: int  # where it ends
 
 
 class Algorithm(NamedTuple):
-    """Outputs a tile and taps a filter, on each axis after folding, and the stride that is folded away."""
+    """m outputs a tile and r taps a filter on each axis, after folding a stride away."""
 
     m: int
     r: int
     stride: int
     padding: int
 
-    def tiling(self, size: tuple[int, int]) -> dict[str, Tiling]:
-        """For y of (P,Q) = size."""
-        rows, columns = (-(-length // self.m) for length in size)
-        return {
-            "x": Tiling(self.stride, self.padding, self.m, rows, columns),
-            "w": Tiling(self.stride, 0, 1, 1, 1),
-            "y": Tiling(1, 0, self.m, rows, columns),
+    def letters(self, size: tuple[int, int]) -> dict[str, Letter]:
+        """x, w and y, for y of (P, Q) = size."""
+        exact = matrices(self.m, self.r)
+        cut = {
+            "x": (self.stride, self.padding, self.m, *(-(-length // self.m) for length in size)),
+            "w": (self.stride, 0, 1, 1, 1),
+            "y": (1, 0, self.m, *(-(-length // self.m) for length in size)),
         }
+        return {a: Letter(_rounded(rows), _rounded(zip(*rows, strict=True)), *cut[a]) for a, rows in exact.items()}
+
+
+def _rounded(rows) -> tuple[tuple[np.float32, ...], ...]:
+    return tuple(tuple(np.float32(float(value)) for value in row) for row in rows)
+
+
+def whole(letter: Letter, pictures) -> Part:
+    """All channels of these pictures."""
+    return Part(0, letter.fold**2, 0, pictures.shape[3] // PANEL)
+
+
+def by_panels(part: Part, tiles: int) -> Layout:
+    """(points, phases, panels, tiles, PANEL)."""
+    panel = tiles * PANEL
+    phase = (part.panels - part.panel) * panel
+    return Layout(apart((part.phases - part.phase) * phase), phase, panel, ROWS * PANEL)
+
+
+def by_blocks(part: Part, tiles: int) -> Layout:
+    """(points, blocks of tiles, phases, panels, ROWS, PANEL), with room for whole blocks."""
+    panel = ROWS * PANEL
+    phase = (part.panels - part.panel) * panel
+    block = (part.phases - part.phase) * phase
+    return Layout(apart(-(-tiles // ROWS) * block), phase, panel, block)
+
+
+def apart(size: int) -> int:
+    """A distance of at least `size` floats that is no power of two: the n² points of a tile, all written at once, would
+    compete for few places of the cache."""
+    return size + LANES
+
+
+def points_of(letter: Letter) -> int:
+    """n²."""
+    return len(letter.to) ** 2
+
+
+# ---- the three derivatives -------------------------------------------------------------------------------------------
 
 
 def conv2d(x, w, algorithm, size):
     """dT/dy (N,P,Q,K) with (P, Q) = size."""
     y = empty((len(x), *size, len(w)))
-    _pictures(x, "x", y, "y", transposed(w), algorithm, size)
+    letters = algorithm.letters(size)
+    _, r, s, c = w.shape
+    phases = algorithm.stride**2
+
+    def place(part):  # (points, panels of K, phases, C, PANEL)
+        return Layout(
+            apart((part.panels - part.panel) * phases * c * PANEL), c * PANEL, phases * c * PANEL, ROWS * PANEL
+        )
+
+    def filters_to_points(first, last, part, points, layout):
+        filters = w[part.panel * PANEL : part.panels * PANEL]
+        turned = empty((last - first, r, s, len(filters)))
+        transpose(first, last, filters, turned)
+        to_points(
+            0, last - first, turned, letters["w"], Part(0, phases, 0, part.panels - part.panel), -first, points, layout
+        )
+
+    _multiply(x, letters["x"], filters_to_points, c, place, y, letters["y"])
     return y
 
 
 def conv2d_transpose(y, w, algorithm, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
     x = empty((len(y), *size, w.shape[3]))
-    _pictures(y, "y", x, "x", w, algorithm, y.shape[1:3])
+    letters = algorithm.letters(y.shape[1:3])
+
+    def place(part):  # (points, phases, panels of C, K, PANEL)
+        return by_panels(part, len(w))
+
+    def filters_to_points(first, last, part, points, layout):
+        to_points(first, last, w, letters["w"], part, 0, points, layout)
+
+    _multiply(y, letters["y"], filters_to_points, len(w), place, x, letters["x"])
     return x
 
 
-def _pictures(source, a, target, b, w, algorithm, size):
-    """`target`, of letter b, from `source`, of letter a, and filters w (I,R,S,J), I being the channels of a..."""
-    s2 = algorithm.stride**2
-    matrix, tiling = matrices(algorithm.m, algorithm.r), algorithm.tiling(size)
-    n2 = len(matrix["x"].to) ** 2
-    depth, columns = w.shape[0], w.shape[3]
-    # filters as the right factor: (points, column panels, depth, PANEL)
-    if a == "y":  # depth K, columns (phase, C)
-        place = layout(s2, columns, depth)
-    else:  # depth (phase, C), columns K
-        place = Layout(apart(s2 * depth * columns), depth * PANEL, s2 * depth * PANEL)
-    filters = empty(n2 * place.point)
-    share(to_points, depth, w, matrix["w"].to, tiling["w"], 0, filters, place)
-    phases_a, phases_b = (s2, 1) if a == "x" else (1, s2)
-    tiles = tiling["x"].rows * tiling["x"].columns
-    channels = phases_a * source.shape[3] + phases_b * target.shape[3]
-    group = max(1, CACHE // (4 * n2 * tiles * channels))
-    groups = -(-len(source) // group)
-    share(
-        multiply_pictures,
-        groups,
-        group,
-        source,
-        matrix[a].to,
-        tiling[a],
-        filters,
-        place.point,
-        target,
-        matrix[b].back,
-        tiling[b],
-    )
+def _multiply(source, a, filters_to_points, rows_of_filters, right, target, b):
+    """target = back(to(source) to(w)): letters a, filters and b, and w (I,R,S,J) with J the target's channels.
+
+    The larger factor goes through in parts, the smaller one is transformed once and kept: groups of pictures, or panels
+    of the target's channels.
+    """
+    n, tiles, points = len(source), a.rows * a.columns, points_of(a)
+    inner, outer = whole(a, source), whole(b, target)
+    depth = inner.phases * inner.panels * PANEL
+
+    def product(rows, left, left_layout, factor, factor_layout, part, first, last):
+        """Of so many rows, and back: pictures first to last of the target, the channels of `part`."""
+        place = by_blocks(part, rows)
+        result = empty(points * place.point)
+        count = (part.phases - part.phase) * (part.panels - part.panel)
+        multiply(points, rows, depth, count, left, left_layout, factor, factor_layout.point, result, place)
+        from_points(first, last, result, place, b, part, first, target)
+
+    if n * tiles >= outer.phases * outer.panels * PANEL:
+        place = right(outer)
+        factor = empty(points * place.point)
+        share(filters_to_points, rows_of_filters, outer, factor, place)
+        group = group_size(n, tiles, 4 * points * (depth + outer.phases * outer.panels * PANEL))
+
+        def pictures(first, last):
+            left_layout = by_blocks(inner, group * tiles)
+            left = empty(points * left_layout.point)
+            for start in range(first * group, min(n, last * group), group):
+                end = min(n, start + group)
+                to_points(start, end, source, a, inner, start, left, left_layout)
+                product((end - start) * tiles, left, left_layout, factor, place, outer, start, end)
+
+        share(pictures, -(-n // group))
+    else:
+        left_layout = by_blocks(inner, n * tiles)
+        left = empty(points * left_layout.point)
+        share(to_points, n, source, a, inner, 0, left, left_layout)
+
+        def panels_of(first, last):
+            for number in range(first, last):
+                phase, panel = divmod(number, outer.panels)
+                part = Part(phase, phase + 1, panel, panel + 1)
+                place = right(part)
+                factor = empty(points * place.point)
+                filters_to_points(0, rows_of_filters, part, factor, place)
+                product(n * tiles, left, left_layout, factor, place, part, 0, n)
+
+        share(panels_of, outer.phases * outer.panels)
+
+
+def group_size(n, tiles, tile):
+    """How many of n pictures, of so many tiles of so many bytes, go through at a time.
+
+    Their tiles fit in the cache and fill the rows of `multiply_tile`, and every thread gets as many groups.
+    """
+    even = ROWS // math.gcd(ROWS, tiles)
+    threads = thread_count()
+    groups = -(-n * tiles * tile // (CACHE * threads)) * threads
+    return min(n, -(-n // (groups * even)) * even)
 
 
 def conv2d_weight_grad(x, y, algorithm, size):
     """dT/dw (K,R,S,C) with (R, S) = size."""
-    n, _, _, c = x.shape
-    k = y.shape[3]
-    s2 = algorithm.stride**2
-    matrix, tiling = matrices(algorithm.m, algorithm.r), algorithm.tiling(y.shape[1:3])
-    n2 = len(matrix["x"].to) ** 2
-    tiles = tiling["x"].rows * tiling["x"].columns
-    group = max(1, min(n, 4 * CACHE // (4 * n2 * tiles * (s2 * c + k))))
-    xl, yl, wl = layout(s2, c, group * tiles), layout(1, k, group * tiles), layout(s2, c, k)
-    xs, ys, ws = (empty(n2 * place.point) for place in (xl, yl, wl))
-    for first in range(0, n, group):
-        count = min(group, n - first)
-        share(to_points, count, x[first : first + count], matrix["x"].to, tiling["x"], 0, xs, xl)
-        share(to_points, count, y[first : first + count], matrix["y"].to, tiling["y"], 0, ys, yl)
-        share(
-            multiply_letters, n2 * s2 * c // PANEL, ys, yl, k, xs, xl, s2 * c // PANEL, count * tiles, ws, wl, first > 0
-        )
+    n, k, c = len(x), y.shape[3], x.shape[3]
+    letters = algorithm.letters(y.shape[1:3])
+    a, b, filters = letters["x"], letters["y"], letters["w"]
+    tiles, points = a.rows * a.columns, points_of(a)
+    inner, outer = whole(a, x), whole(b, y)
+    panels = inner.phases * inner.panels
     w = empty((k, *size, c))
-    share(from_points, k, ws, wl, matrix["w"].back, tiling["w"], 0, w)
+    if n * tiles >= k:
+        group = min(n, max(1, 4 * CACHE // (4 * points * tiles * (panels * PANEL + k))))
+        xl, yl, wl = by_panels(inner, group * tiles), by_panels(outer, group * tiles), by_panels(inner, k)
+        xs, ys, ws = (empty(points * place.point) for place in (xl, yl, wl))
+        for start in range(0, n, group):
+            count = min(group, n - start)
+            share(to_points, count, x[start : start + count], a, inner, 0, xs, xl)
+            share(to_points, count, y[start : start + count], b, outer, 0, ys, yl)
+            share(correlate, points * panels, count * tiles, k, panels, ys, yl, xs, xl, ws, wl, start > 0)
+        share(from_points, k, ws, wl, filters, inner, 0, w)
+    else:
+        yl = by_panels(outer, n * tiles)
+        ys = empty(points * yl.point)
+        share(to_points, n, y, b, outer, 0, ys, yl)
+
+        def panels_of(first, last):
+            for number in range(first, last):
+                phase, panel = divmod(number, inner.panels)
+                part = Part(phase, phase + 1, panel, panel + 1)
+                xl, wl = by_panels(part, n * tiles), by_panels(part, k)
+                xs, ws = empty(points * xl.point), empty(points * wl.point)
+                to_points(0, n, x, a, part, 0, xs, xl)
+                correlate(0, points, n * tiles, k, 1, ys, yl, xs, xl, ws, wl, False)
+                from_points(0, k, ws, wl, filters, part, 0, w)
+
+        share(panels_of, panels)
     return w
 
 
-def transposed(w):
-    """(K,R,S,C) -> (C,R,S,K)."""
-    k, r, s, c = w.shape
-    result = empty((c, r, s, k))
-    share(transpose, c // LANES, w.reshape(k, r * s, c), result.reshape(c, r * s, k))
-    return result
+# ---- the kernels -----------------------------------------------------------------------------------------------------
 
 
 @compiled
 def transpose(first, last, w, result):
-    """(K,RS,C) -> (C,RS,K), in squares that fit in the innermost cache."""
-    k, rs, _ = w.shape
-    for block in range(first, last):
-        for e in range(rs):
-            for i0 in range(0, k, LANES):
-                for c in range(block * LANES, block * LANES + LANES):
-                    for i in range(i0, i0 + LANES):
-                        result[c, e, i] = w[i, e, c]
+    """Channels first to last of w (K,R,S,C) as (C,R,S,K), in squares that fit in the innermost cache."""
+    k, r_size, s_size, _ = w.shape
+    for block in range(first, last, LANES):
+        for r in range(r_size):
+            for s in range(s_size):
+                for i0 in range(0, k, LANES):
+                    for c in range(block, min(last, block + LANES)):
+                        for i in range(i0, i0 + LANES):
+                            result[c - first, r, s, i] = w[i, r, s, c]
 
 
 @compiled
-def to_points(first, last, pictures, matrix, tiling, base, points, layout):
-    """Tiles of pictures first to last; the tiles of picture `base` come first in `points`."""
+def to_points(first, last, pictures, letter, part, base, points, layout):
+    """A part of the channels of pictures first to last; the tiles of picture `base` come first in `points`."""
     _, height, width, channels = pictures.shape
     pixels = pictures.reshape(-1)
-    l = len(matrix[0])
+    fold, l = letter.fold, len(letter.to[0])
     tile = np.empty(l * l * LANES, np.float32)
     zero = splat(np.float32(0))
-    fold = tiling.fold
-    to = (first - base) * tiling.rows * tiling.columns * PANEL
+    tile_number = (first - base) * letter.rows * letter.columns
     for b in range(first, last):
-        for row in range(tiling.rows):
-            for column in range(tiling.columns):
-                for phase in range(fold * fold):
-                    top = row * tiling.step * fold + phase // fold - tiling.padding
-                    left = column * tiling.step * fold + phase % fold - tiling.padding
-                    for c in range(0, channels, LANES):
+        for row in range(letter.rows):
+            for column in range(letter.columns):
+                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
+                for phase in range(part.phase, part.phases):
+                    top = row * letter.step * fold + phase // fold - letter.padding
+                    left = column * letter.step * fold + phase % fold - letter.padding
+                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
                         at = 0
                         for h in range(top, top + l * fold, fold):
                             for w in range(left, left + l * fold, fold):
@@ -250,30 +356,37 @@ def to_points(first, last, pictures, matrix, tiling, base, points, layout):
                                 else:
                                     store(tile, at, zero)
                                 at += LANES
-                        place = to + phase * layout.phase + c // PANEL * layout.panel + c % PANEL
-                        both_axes(matrix, tile, 0, LANES, points, place, layout.point)
-                to += PANEL
+                        place = to + (phase - part.phase) * layout.phase
+                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
+                        both_axes(letter.to, tile, 0, LANES, points, place, layout.point)
+                tile_number += 1
 
 
 @compiled
-def from_points(first, last, points, layout, matrix, tiling, base, pictures):
-    """The adjoint of `to_points`: pictures first to last become the sums of their tiles."""
+def from_points(first, last, points, layout, letter, part, base, pictures):
+    """The adjoint of `to_points`: that part of pictures first to last becomes the sum of its tiles."""
     _, height, width, channels = pictures.shape
     pixels = pictures.reshape(-1)
-    l = len(matrix)
+    fold, l = letter.fold, len(letter.back)
     tile = np.empty(l * l * LANES, np.float32)
-    fold = tiling.fold
-    to = (first - base) * tiling.rows * tiling.columns * PANEL
+    zero = splat(np.float32(0))
+    tile_number = (first - base) * letter.rows * letter.columns
     for b in range(first, last):
-        pictures[b] = 0
-        for row in range(tiling.rows):
-            for column in range(tiling.columns):
-                for phase in range(fold * fold):
-                    top = row * tiling.step * fold + phase // fold - tiling.padding
-                    left = column * tiling.step * fold + phase % fold - tiling.padding
-                    for c in range(0, channels, LANES):
-                        place = to + phase * layout.phase + c // PANEL * layout.panel + c % PANEL
-                        both_axes(matrix, points, place, layout.point, tile, 0, LANES)
+        for h in range(height):
+            for w in range(width):
+                if part.phase <= (h + letter.padding) % fold * fold + (w + letter.padding) % fold < part.phases:
+                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
+                        store(pixels, ((b * height + h) * width + w) * channels + c, zero)
+        for row in range(letter.rows):
+            for column in range(letter.columns):
+                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
+                for phase in range(part.phase, part.phases):
+                    top = row * letter.step * fold + phase // fold - letter.padding
+                    left = column * letter.step * fold + phase % fold - letter.padding
+                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
+                        place = to + (phase - part.phase) * layout.phase
+                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
+                        both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
                         at = 0
                         for h in range(top, top + l * fold, fold):
                             for w in range(left, left + l * fold, fold):
@@ -281,47 +394,30 @@ def from_points(first, last, points, layout, matrix, tiling, base, pictures):
                                     pixel = ((b * height + h) * width + w) * channels + c
                                     store(pixels, pixel, load(pixels, pixel) + load(tile, at))
                                 at += LANES
-                to += PANEL
+                tile_number += 1
 
 
 @compiled
-def multiply_pictures(first, last, group, source, matrix, tiling, filters, filters_point, target, back, target_tiling):
-    """Groups first to last of `group` pictures each: transformed, multiplied with the filters, transformed back."""
-    n2 = len(matrix) * len(matrix)
-    tiles = tiling.rows * tiling.columns
-    blocks = source.shape[3] * tiling.fold**2 // PANEL
-    panels = target.shape[3] * target_tiling.fold**2 // PANEL
-    rows = -(-group * tiles // ROWS) * ROWS
-    a = Layout(n2_apart(blocks * PANEL * rows), blocks * PANEL * rows // tiling.fold**2, rows * PANEL)
-    c = Layout(n2_apart(panels * PANEL * rows), panels * PANEL * rows // target_tiling.fold**2, rows * PANEL)
-    factor, product = np.empty(n2 * a.point, np.float32), np.empty(n2 * c.point, np.float32)
-    depth = blocks * PANEL
-    for number in range(first, last):
-        b, end = number * group, min(len(source), (number + 1) * group)
-        used = (end - b) * tiles
-        to_points(b, end, source, matrix, tiling, b, factor, a)
-        for e in range(n2):
-            for panel in range(panels):
-                right = e * filters_point + panel * depth * PANEL
-                for row in range(0, used, ROWS):
-                    left = e * a.point + row * PANEL
-                    to = e * c.point + panel * c.panel + row * PANEL
-                    multiply_tile(factor, left, PANEL, 1, a.panel, blocks, PANEL, filters, right, product, to, False)
-        from_points(b, end, product, c, back, target_tiling, b, target)
+def multiply(points, rows, depth, panels, left, left_layout, right, right_point, product, layout):
+    """At every point (rows, panels PANEL) = left (rows, depth) right (depth, panels PANEL)."""
+    for e in range(points):
+        for panel in range(panels):
+            b = e * right_point + panel * depth * PANEL
+            for row in range(0, rows, ROWS):
+                a = e * left_layout.point + row // ROWS * left_layout.block
+                c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
+                blocks = depth // PANEL
+                multiply_tile(left, a, PANEL, 1, left_layout.panel, blocks, PANEL, right, b, product, c, False)
 
 
 @compiled
-def n2_apart(size):
-    return size + LANES
-
-
-@compiled
-def multiply_letters(first, last, left, left_layout, rows, right, right_layout, panels, depth, product, layout, more):
-    """(rows, panels PANEL) = leftᵀ right at every point, a sum over `depth` tiles; with `more`, added."""
+def correlate(first, last, depth, rows, panels, left, left_layout, right, right_layout, product, layout, more):
+    """At point e and panel p, for numbers e panels + p from first to last: (rows, PANEL) = leftᵀ right, a sum over
+    `depth` tiles; with `more`, added to what is there."""
     for number in range(first, last):
         e, panel = number // panels, number % panels
+        b = e * right_layout.point + panel * right_layout.panel
         for row in range(0, rows, ROWS):
-            at = e * left_layout.point + row // PANEL * left_layout.panel + row % PANEL
-            b = e * right_layout.point + panel * right_layout.panel
-            to = e * layout.point + panel * layout.panel + row * PANEL
-            multiply_tile(left, at, 1, PANEL, 0, 1, depth, right, b, product, to, more)
+            a = e * left_layout.point + row // PANEL * left_layout.panel + row % PANEL
+            c = e * layout.point + panel * layout.panel + row * PANEL
+            multiply_tile(left, a, 1, PANEL, 0, 1, depth, right, b, product, c, more)
