@@ -17,8 +17,8 @@ from kernels.threads import compiled, share
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
-CACHE = 4 << 20  # bytes that the windows of one group of pictures may take: a thread's part of a common L3 cache
-FILTERS = 64  # whose gradients are one part of the work
+CACHE = 1 << 20  # bytes that the windows of one group of pictures may take: a core's own cache
+FILTERS = 32  # whose gradients are one part of the work
 
 
 def conv2d(x, w, stride, padding):
@@ -64,7 +64,7 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     r, s = size
     x = x.reshape(n, h, width * c)
     w = np.zeros((k, r * s * c), np.float32)
-    pictures = group_size(p, q, r, s * c)
+    pictures = 8 * group_size(p, q, r, s * c)  # in the cache that the cores share: both take part in every group
 
     def correlate(first, last, rows, windows):
         filters = slice(first * FILTERS, last * FILTERS)
@@ -101,13 +101,15 @@ def gather(first, last, x, windows, c, stride, padding):
                 start = (q * stride - padding) * c  # where the window begins in a row of x
                 for r in range(r_size):
                     i = p * stride + r - padding
+                    window = windows[b, p, q, r]
                     if 0 <= i < h and start >= 0 and start + sc <= wc:
+                        pixels = x[b, i, start : start + sc]
                         for e in range(sc):
-                            windows[b, p, q, r, e] = x[b, i, start + e]
+                            window[e] = pixels[e]
                     else:
                         for e in range(sc):
                             inside = 0 <= i < h and 0 <= start + e < wc
-                            windows[b, p, q, r, e] = x[b, i, start + e] if inside else 0
+                            window[e] = x[b, i, start + e] if inside else 0
 
 
 @compiled
@@ -126,4 +128,6 @@ def scatter(windows, x, c, stride, padding):
                         start = (q * stride - padding) * c
                         lo, hi = max(0, -start), min(sc, wc - start)
                         if lo < hi:
-                            total[start + lo : start + hi] += windows[b, p, q, r, lo:hi]
+                            pixels, window = total[start + lo : start + hi], windows[b, p, q, r, lo:hi]
+                            for e in range(hi - lo):
+                                pixels[e] += window[e]
