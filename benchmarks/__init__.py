@@ -1,5 +1,6 @@
 """How fast minigan is, beside what else there is: measured on this machine, in one run, checked before it is timed.
 
+    python -m benchmarks                              every kernel at every layer's shapes, ours and PyTorch's in turn
     python -m benchmarks.train_step --peer torch      one whole training step, ours and PyTorch's in turn
 
 Run from a checkout: this folder is not installed.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 
 import kernels
+from benchmarks.watch import watched
 
 __all__ = ["timed"]
 
@@ -27,7 +27,4 @@ def timed(device: kernels.Device, times: dict[str, tuple[int, float]]) -> kernel
 
         return call
 
-    result = copy.copy(device)
-    for name, kernel in {**device.kernels, "copy": device.copy}.items():
-        setattr(result, name, stopwatch(name, kernel))
-    return result
+    return watched(device, stopwatch)

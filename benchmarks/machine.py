@@ -12,12 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-__all__ = ["cpus", "describe", "peak_memory"]
+from kernels.threads import cpus
 
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+__all__ = ["caches", "describe", "peak_memory"]
 
 
 def describe(packages: tuple[str, ...]) -> dict:
@@ -42,6 +39,12 @@ def _cpu_name() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def caches() -> int:
+    """Bytes of the largest cache, or of one as large as most."""
+    names = {"SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE"} & getattr(os, "sysconf_names", {}).keys()
+    return max([32 << 20, *map(os.sysconf, names)])
 
 
 def peak_memory() -> int:

@@ -29,7 +29,7 @@ import kernels
 from benchmarks import contest, machine
 from benchmarks.contest import Contestant
 from benchmarks.kernel_times import timed
-from kernels.threads import use_threads
+from kernels.threads import cpus, use_threads
 from minigan import faces, options
 from minigan.autograd import Tensor
 from minigan.command import choose_device, run_command
@@ -231,8 +231,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=options.whole(1), default=11, metavar="N", help="that are timed (default 11)")
     parser.add_argument(
         "--threads",
-        type=options.whole(1, machine.cpus()),
-        default=machine.cpus(),
+        type=options.whole(1, cpus()),
+        default=cpus(),
         metavar="N",
         help="default: all CPUs",
     )

@@ -1,0 +1,126 @@
+"""Every kernel at every layer's shapes, timed:  python -m benchmarks
+
+For each layer of both networks, and for the game around them: the kernels that a training calls there, each checked
+against its definition in float64 and then timed beside PyTorch's, if that is installed; how far they are from what
+this machine can do at best, measured in the same run; and, with --plot, the roofline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+import kernels
+from benchmarks import ceilings, contest, machine, race, roofline
+from benchmarks.calls import Call, Place, Training
+from benchmarks.contest import Contestant
+from benchmarks.kernel_table import table
+from kernels.threads import cpus, use_threads
+from minigan import options
+from minigan.command import run_command
+from minigan.errors import UserError
+from minigan.models import PRESETS
+from minigan.options import Settings
+
+BATCHES = {"radford64": 64, "article128": 16}  # what is measured where nothing else is asked for
+INSTALL = "torch is not installed: pip install 'minigan[peers]'"
+
+
+def measure(games: list[Settings], peer: str, rounds: int, threads: int, only: str | None) -> dict:
+    """Everything that `--json` writes. only: a name of `names`, or None for all.
+
+    Raises UserError for a kernel with a wrong result, and where nothing has that name.
+    """
+    use_threads(threads)
+    contest.use_threads(threads)
+    report = {
+        "device": games[0].device,
+        "threads": threads,
+        "machine": machine.describe(("numpy", "numba", *([peer] if peer == "torch" else []))),
+        "ceilings": ceilings.measure(threads),
+        "peer": peer,
+        "rows": [],
+        "not_called": {},
+    }
+    rows = {}  # by the call's key: what equal calls take is measured once
+    seen = set()
+    with contextlib.ExitStack() as stack:
+        players = [Contestant("minigan", race.minigan_player, games[0].device, games[0].conv, threads)]
+        if peer == "torch":
+            players.append(Contestant("torch", race.torch_player, threads))
+        for player in players:
+            stack.enter_context(player)
+        for settings in games:
+            training = Training(settings, kernels.device("cpu", settings.conv))
+            for place in tqdm(training.places, desc=settings.preset, unit="layer", leave=False):
+                for call in training.calls(place):
+                    seen |= names(place, call)
+                    if only and only not in names(place, call):
+                        continue
+                    if call.key() not in rows:
+                        rows[call.key()] = race.measure(call, players, rounds, report["ceilings"])
+                    where = {"preset": settings.preset, "batch_size": settings.batch_size, "place": place.name}
+                    report["rows"].append({**where, "layer": place.layer, **rows[call.key()]})
+            report["not_called"][settings.preset] = sorted(training.kernels - training.met)
+    if not report["rows"]:
+        raise UserError(f"--only {only}: nothing has that name: choose one of {', '.join(sorted(seen))}")
+    return report
+
+
+def names(place: Place, call: Call) -> set[str]:
+    """What a row can be asked for by: generator.3, generator, the layer's class, the kernel."""
+    return {place.name, place.name.partition(".")[0], place.layer, call.kernel} - {""}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = options.Parser(
+        prog="python -m benchmarks",
+        description="Check and time every kernel at the shapes of every layer. Every option of minigan.train that "
+        "shapes them may be given too: --size, --conv, --no-fusion and so on.",
+    )
+    add = parser.add_argument
+    add("--preset", choices=PRESETS, help="default: radford64 and article128, one after the other")
+    add("--batch-size", type=options.whole(2), metavar="N", help="default: 64, and 16 for article128")
+    add("--device", choices=["cpu"], default="cpu", help="default: cpu")
+    add("--peer", choices=["torch", "none"], help="default: torch, if it is installed")
+    add("--only", metavar="NAME", help="of a kernel (conv2d), a layer (Conv2d, generator.4) or a network (generator)")
+    add("--rounds", type=options.whole(1), default=7, metavar="N", help="in which each call is timed (default 7)")
+    add("--threads", type=options.whole(1, cpus()), default=cpus(), metavar="N", help="default: all CPUs")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
+    add("--plot", type=Path, metavar="FILE", help="draw the roofline, a PNG")
+    given, rest = parser.parse_known_args(arguments)
+    for option in ("json", "plot"):
+        file = getattr(given, option)
+        if file and not file.parent.is_dir():
+            raise UserError(f"--{option}: there is no folder {file.parent}: make it, or choose another file")
+    installed = importlib.util.find_spec("torch") is not None
+    if given.peer == "torch" and not installed:
+        raise UserError(f"--peer torch: {INSTALL}")
+
+    games = [game(preset, given, rest) for preset in ([given.preset] if given.preset else BATCHES)]
+    peer = given.peer or ("torch" if installed else "none")
+    report = measure(games, peer, given.rounds, given.threads, given.only)
+    print(table(report))
+    if not installed and given.peer is None:
+        print(f"no PyTorch to compare with: {INSTALL}")
+    if given.json:
+        given.json.write_text(json.dumps(report, indent=2) + "\n")
+    if given.plot:
+        roofline.draw(report, given.plot)
+
+
+def game(preset: str, given: argparse.Namespace, rest: list[str]) -> Settings:
+    """The settings of a training with that preset."""
+    batch = given.batch_size or BATCHES.get(preset, PRESETS[preset].batch_size)
+    chosen = ["--preset", preset, "--batch-size", str(batch), "--device", given.device]
+    return options.new_settings(options.parse([*chosen, *rest]))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,142 @@
+"""What a training asks of its kernels: overheard, not written down.
+
+The game is played on a device that remembers how its kernels are called, layer by layer, so that what is measured is
+what is called: whatever layers a network has, and whatever they fuse.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+import kernels
+from benchmarks.watch import watched
+from minigan import faces
+from minigan.autograd import Tensor, grad, no_grad
+from minigan.nn import Layer, Sequential
+from minigan.options import Settings
+from minigan.train import Batches, Game
+
+__all__ = ["Call", "Place", "Training", "arrays"]
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kernel by name, and what it is called with: arrays, and numbers."""
+
+    kernel: str
+    arguments: tuple
+
+    def key(self) -> tuple:
+        """Calls that are equal in this cost the same: the kernel, the arrays' shapes, the numbers."""
+        return self.kernel, *(a.shape if isinstance(a, np.ndarray) else a for a in self.arguments)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where kernels are called.
+
+    name: "generator.3" for the layer at that position, or "game" for the whole. layer: its class. picture: how many
+    numbers a batch has where it comes in or goes out, whichever are fewer. run: has the kernels called.
+    """
+
+    name: str
+    layer: str
+    picture: int
+    run: Callable[[], None]
+
+
+class Training:
+    """A training with `settings` whose kernels are listened to.
+
+    places: the layers of both networks in the order of the forward pass, and last the game around them.
+    """
+
+    def __init__(self, settings: Settings, device: kernels.Device):
+        self.kernels = set(device.kernels)
+        self.met = set()  # those that were called so far
+        self._heard: dict[tuple, tuple[int, Call]] = {}  # by the call's key: its numbers, in and out, and the call
+        self._deaf_to: set[str] = set()
+        device = watched(device, self._listener)
+        game = Game(settings, device)
+        pictures = faces.draw(settings.batch_size, settings.size, settings.mode, settings.seed)
+        self.places = [
+            *_layers("generator", game.generator, game.networks.z_shape, settings.batch_size, device),
+            *_layers("discriminator", game.discriminator, game.networks.picture, settings.batch_size, device),
+            Place("game", "", 0, lambda: Game(settings, device).step(Batches(pictures, settings, device).batch(0))),
+        ]
+
+    def calls(self, place: Place) -> list[Call]:
+        """Of a layer: the kernels for which a picture is in or out. Of the game: those that no layer called so far.
+
+        Of a kernel that the game calls with several shapes, the one with most numbers.
+        """
+        self._heard.clear()
+        self._deaf_to = set() if place.layer else set(self.met)
+        place.run()
+        heard = [(numbers, call) for numbers, call in self._heard.values() if numbers >= place.picture]
+        if not place.layer:
+            largest = {call.kernel: (numbers, call) for numbers, call in sorted(heard, key=lambda item: item[0])}
+            heard = list(largest.values())
+        self.met.update(call.kernel for _, call in heard)
+        return [_undisputed(call) for _, call in heard]
+
+    def _listener(self, name: str, function: Callable) -> Callable:
+        def call(*arguments):
+            result = function(*arguments)
+            if name in self.kernels and name not in self._deaf_to:  # `copy` is none of them
+                heard = Call(name, arguments)
+                self._heard[heard.key()] = max(a.size for a in [*arrays(arguments), *arrays(result)]), heard
+            return result
+
+        return call
+
+
+def arrays(values) -> list[np.ndarray]:
+    """Those of the values that are arrays; of one value, itself if it is."""
+    return [a for a in (values if isinstance(values, tuple) else (values,)) if isinstance(a, np.ndarray)]
+
+
+KINK = 1e-5  # many times the rounding of a normalised number of float32
+
+
+def _undisputed(call: Call) -> Call:
+    """The call, so changed that its result does not hang on a rounding.
+
+    The slope of the leaky rectifier jumps where the normalised x is 0: what is nearer to that than KINK may round to
+    either side, so no gradient arrives there.
+    """
+    if call.kernel != "batch_norm_leaky_relu_grad":
+        return call
+    gy, x, scale, shift, mean, variance, eps, _ = call.arguments
+    normalised = kernels.device("reference").batch_norm_inference(x, scale, shift, mean, variance, eps)
+    return Call(call.kernel, (np.where(abs(normalised) < KINK, np.float32(0), gy), *call.arguments[1:]))
+
+
+def _layers(
+    name: str, network: Sequential, shape: tuple[int, ...], batch: int, device: kernels.Device
+) -> Iterator[Place]:
+    """The layers of a network whose input has `shape` without the batch axis."""
+    rng = np.random.default_rng(0)
+
+    def normal(shape: tuple[int, ...]) -> Tensor:
+        return Tensor(device.array(rng.standard_normal(shape, np.float32)), device)
+
+    def run(layer: Layer, shape: tuple[int, ...]) -> None:
+        x = normal((batch, *shape))
+        x.requires_grad = True
+        y = layer(x)
+        grad(y, [x, *layer.parameters().values()], output_grads=[normal(y.shape)])
+        layer.train(False)
+        with no_grad():
+            layer(x)
+        layer.train()
+
+    for position, layer in enumerate(network):
+        output = layer.output_shape(shape)
+        picture = batch * min(math.prod(shape), math.prod(output))
+        yield Place(f"{name}.{position}", type(layer).__name__, picture, lambda of=(layer, shape): run(*of))
+        shape = output

@@ -1,0 +1,96 @@
+"""The roofline (Williams, Waterman & Patterson 2009): what bounds an operation, and how near to that it is.
+
+Operations a byte to the right, operations a second upwards. No point can be above the slope, where memory brings the
+bytes no faster, nor above the flat part, where nothing multiplies faster; but for convolutions that multiply less than
+the direct sum, in whose operations they are measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from minigan.errors import UserError
+
+__all__ = ["draw"]
+
+COLOURS = {"torch": "tab:orange", "minigan": "tab:blue"}
+MARKERS = {"conv2d": "o", "conv2d_transpose": "s", "conv2d_weight_grad": "^"}
+OTHERS = "D"  # such a kernel's points are one above another, and its name is below them
+SMALL = 1 << 16  # bytes: what moves fewer is not seen, since its time is that of any call
+TEXT = {"fontsize": 8, "color": "#444444"}
+
+
+def draw(report: dict, file: Path) -> None:
+    """The picture of a report. Raises UserError where it has nothing to show."""
+    points = sorted(set(_points(report["rows"])))
+    if not points:
+        raise UserError(f"--plot: every call moves less than {SMALL:,} bytes or does not multiply: choose others")
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    axes = figure.add_subplot(xscale="log", yscale="log")
+    for kernel, player, x, y in points:
+        style = {"color": COLOURS[player], "markeredgecolor": "white", "markeredgewidth": 0.5}
+        axes.plot(x, y, MARKERS.get(kernel, OTHERS), markersize=6 if kernel in MARKERS else 4.5, **style)
+    _ceilings(axes, report["ceilings"], [x for _, _, x, _ in points])
+    axes.set_ylim(min(y for *_, y in points) / 20)  # the names stand there
+    _names(axes, {(kernel, x) for kernel, _, x, _ in points if kernel not in MARKERS})
+    kinds = {name: marker for name, marker in MARKERS.items() if any(kernel == name for kernel, *_ in points)}
+    seen = [player for player in reversed(COLOURS) if any(player == p for _, p, *_ in points)]
+    handles = [
+        *(Line2D([], [], marker="o", linestyle="", color=COLOURS[player], label=player) for player in seen),
+        *(Line2D([], [], marker=marker, linestyle="", color="#888888", label=name) for name, marker in kinds.items()),
+        *([Line2D([], [], marker=OTHERS, linestyle="", color="#888888", label="as named below")]),
+    ]
+    axes.legend(handles=handles, loc="upper left")
+    axes.set_xlabel("operations of the direct sum for each byte that must move")
+    axes.set_ylabel("GFLOP/s")
+    presets = dict.fromkeys(f"{row['preset']}, batch {row['batch_size']}" for row in report["rows"])
+    threads = f"{report['threads']} thread{'s' if report['threads'] > 1 else ''}"
+    axes.set_title(f"{report['machine']['cpu']}, {threads}: every kernel of {' and '.join(presets)}")
+    axes.grid(alpha=0.25)
+    FigureCanvasAgg(figure).print_png(file)
+
+
+def _points(rows: list[dict]) -> Iterator[tuple[str, str, float, float]]:
+    """The kernel, who computed it, operations a byte, 10^9 operations a second."""
+    for row in rows:
+        if row["flop"] and row["bytes"] >= SMALL:
+            for player, way in (("minigan", "minigan"), ("torch", row.get("peer"))):
+                if way:
+                    yield row["kernel"], player, row["flop"] / row["bytes"], row["ways"][way]["flops"] / 1e9
+
+
+def _ceilings(axes: Axes, ceilings: dict[str, float], intensities: list[float]) -> None:
+    """The slope and the flat part, from left of all points to right of them."""
+    sgemm, copy = ceilings["sgemm"] / 1e9, ceilings["copy"] / 1e9
+    ridge = sgemm / copy
+    left, right = min(*intensities, ridge) / 2, 2 * max(*intensities, ridge)
+    axes.plot([left, ridge, right], [left * copy, sgemm, sgemm], color="black", linewidth=1.2, zorder=0)
+    axes.set_xlim(left, right)
+    axes.annotate(
+        f"copy {copy:.1f} GB/s", (left * 1.3, left * 1.3 * copy), (0, 6), textcoords="offset points", rotation=0, **TEXT
+    )
+    axes.annotate(
+        f"sgemm {sgemm:.0f} GFLOP/s", (right, sgemm), (-4, -5), textcoords="offset points", ha="right", va="top", **TEXT
+    )
+
+
+def _names(axes: Axes, kernels: set[tuple[str, float]]) -> None:
+    """Upright, each below its points; names in one place share a line."""
+    places = {}
+    for kernel, x in sorted(kernels):
+        places.setdefault(round(x, 2), (x, []))[1].append(kernel)
+    for x, names in places.values():
+        axes.annotate(
+            ", ".join(dict.fromkeys(names)),
+            (x, 0.01),
+            xycoords=("data", "axes fraction"),
+            rotation=90,
+            ha="center",
+            **TEXT,
+        )

@@ -1,0 +1,221 @@
+"""The same kernels in PyTorch, under the same names, with the same arguments.
+
+Each takes tensors in the place of arrays and gives a function that computes the results: what is prepared before is not
+timed. A result that PyTorch has in another form (1 / sqrt(variance + eps) for the variance) is None. Kernels that are
+not here have no counterpart: random numbers that are the same everywhere, and pictures out of a data set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["prepared", "results"]
+
+aten = torch.ops.aten
+PICTURES: dict[str, Callable[..., Callable]] = {}  # four axes are (N,C,H,W) here, in either memory layout
+AS_THEY_LIE: dict[str, Callable[..., Callable]] = {}  # arrays keep their axes
+
+
+def entered(kernels: dict[str, Callable]) -> Callable:
+    """A decorator that puts a function there, under its name."""
+
+    def enter(prepare: Callable) -> Callable:
+        kernels[prepare.__name__] = prepare
+        return prepare
+
+    return enter
+
+
+def prepared(kernel: str, arguments: tuple) -> dict[str, Callable]:
+    """The ways PyTorch has to compute this, by the names of their rows: none, one, or one for each layout."""
+
+    def tensor(a, layout: torch.memory_format | None):
+        if not isinstance(a, np.ndarray):
+            return a
+        t = torch.from_numpy(a.copy())
+        return t.permute(0, 3, 1, 2).contiguous(memory_format=layout) if layout and t.ndim == 4 else t
+
+    if kernel in AS_THEY_LIE:
+        return {"torch": AS_THEY_LIE[kernel](*(tensor(a, None) for a in arguments))}
+    if kernel in PICTURES:
+        layouts = {"torch": torch.contiguous_format, "torch channels_last": torch.channels_last}
+        return {name: PICTURES[kernel](*(tensor(a, layout) for a in arguments)) for name, layout in layouts.items()}
+    return {}
+
+
+def results(kernel: str, returned) -> list[np.ndarray | None]:
+    """What such a call returned, in our layout."""
+
+    def array(t: Tensor | None):
+        if t is None:
+            return None
+        return (t.permute(0, 2, 3, 1) if kernel in PICTURES and t.ndim == 4 else t).contiguous().numpy()
+
+    return [array(t) for t in (returned if isinstance(returned, (tuple, list)) else [returned])]
+
+
+def is_linear(picture: Tensor, w: Tensor) -> bool:
+    """Pictures of one pixel under filters of one: users of PyTorch would take matrices for that."""
+    return picture.shape[2:] == w.shape[2:] == (1, 1)
+
+
+# ---- convolution: x (N,C,H,W), w (K,C,R,S), y (N,K,P,Q) --------------------------------------------------------------
+
+
+@entered(PICTURES)
+def conv2d(x, w, stride, padding):
+    if is_linear(x, w):
+        return lambda: functional.linear(x.flatten(1), w.flatten(1))[..., None, None]
+    return lambda: functional.conv2d(x, w, stride=stride, padding=padding)
+
+
+@entered(PICTURES)
+def conv2d_transpose(y, w, stride, padding, size):
+    if is_linear(y, w):
+        return lambda: (y.flatten(1) @ w.flatten(1))[..., None, None]
+    rows, columns = (
+        length - ((n - 1) * stride + window - 2 * padding)
+        for length, n, window in zip(size, y.shape[2:], w.shape[2:], strict=True)
+    )
+    return lambda: functional.conv_transpose2d(y, w, stride=stride, padding=padding, output_padding=(rows, columns))
+
+
+@entered(PICTURES)
+def conv2d_weight_grad(x, y, stride, padding, size):
+    layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
+    w = torch.empty(y.shape[1], x.shape[1], *size, memory_format=layout)  # only its shape and layout count
+    if is_linear(x, w):
+        return lambda: (y.flatten(1).T @ x.flatten(1))[..., None, None]
+    options = [stride, stride], [padding, padding], [1, 1], False, [0, 0], 1, [False, True, False]
+    return lambda: aten.convolution_backward(y, x, w, None, *options)[1]
+
+
+# ---- batch norm ------------------------------------------------------------------------------------------------------
+
+
+@entered(PICTURES)
+def batch_norm(x, scale, shift, eps):
+    def call():
+        y, mean, _ = torch.native_batch_norm(x, scale, shift, None, None, True, 0.1, eps)
+        return y, mean, None
+
+    return call
+
+
+@entered(PICTURES)
+def batch_norm_grad(gy, x, scale, mean, variance, eps):
+    inverse = (variance + eps).rsqrt()
+    return lambda: aten.native_batch_norm_backward(
+        gy, x, scale, None, None, mean, inverse, True, eps, [True, True, True]
+    )
+
+
+@entered(PICTURES)
+def batch_norm_inference(x, scale, shift, mean, variance, eps):
+    return lambda: functional.batch_norm(x, mean, variance, scale, shift, eps=eps)
+
+
+@entered(PICTURES)
+def batch_norm_leaky_relu(x, scale, shift, eps, slope):
+    def call():
+        y, mean, _ = torch.native_batch_norm(x, scale, shift, None, None, True, 0.1, eps)
+        return functional.leaky_relu_(y, slope), mean, None
+
+    return call
+
+
+@entered(PICTURES)
+def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):
+    inverse = (variance + eps).rsqrt()
+    y = functional.leaky_relu(functional.batch_norm(x, mean, variance, scale, shift, eps=eps), slope)
+
+    def call():  # the rectifier was in place: its result, which has the sign of its input, is what PyTorch kept
+        g = aten.leaky_relu_backward(gy, y, slope, slope > 0)
+        return aten.native_batch_norm_backward(g, x, scale, None, None, mean, inverse, True, eps, [True, True, True])
+
+    return call
+
+
+# ---- an element at a time --------------------------------------------------------------------------------------------
+
+
+@entered(AS_THEY_LIE)
+def leaky_relu(x, slope):
+    return lambda: functional.leaky_relu(x, slope)
+
+
+@entered(AS_THEY_LIE)
+def leaky_relu_grad(gy, x, slope):
+    return lambda: aten.leaky_relu_backward(gy, x, slope, False)
+
+
+@entered(AS_THEY_LIE)
+def tanh(x):
+    return lambda: torch.tanh(x)
+
+
+@entered(AS_THEY_LIE)
+def sigmoid(x):
+    return lambda: torch.sigmoid(x)
+
+
+@entered(AS_THEY_LIE)
+def bce_with_logits(logits, targets):
+    return lambda: functional.binary_cross_entropy_with_logits(logits, targets)
+
+
+@entered(AS_THEY_LIE)
+def bce_with_logits_grad(logits, targets):
+    return lambda: (torch.sigmoid(logits) - targets) / logits.numel()
+
+
+@entered(AS_THEY_LIE)
+def power(x, exponent):
+    return lambda: torch.pow(x, exponent)
+
+
+@entered(AS_THEY_LIE)
+def add(a, b):
+    return lambda: a + b
+
+
+@entered(AS_THEY_LIE)
+def subtract(a, b):
+    return lambda: a - b
+
+
+@entered(AS_THEY_LIE)
+def multiply(a, b):
+    return lambda: a * b
+
+
+@entered(AS_THEY_LIE)
+def divide(a, b):
+    return lambda: a / b
+
+
+@entered(AS_THEY_LIE)
+def sum(x, axes):
+    return lambda: torch.sum(x, axes, keepdim=True)
+
+
+@entered(AS_THEY_LIE)
+def broadcast_to(x, shape):
+    return lambda: x.expand(shape).contiguous()
+
+
+@entered(AS_THEY_LIE)
+def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
+    steps = [torch.tensor(float(step))]
+    options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0, "amsgrad": False}
+
+    def call():
+        torch._fused_adam_([parameters], [gradients], [m], [v], [], steps, **options, maximize=False)
+        return parameters, gradients, m, v
+
+    return call

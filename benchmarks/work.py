@@ -1,0 +1,75 @@
+"""What a call of a kernel takes, whoever computes it: its arithmetic, its bytes, and how exact it can be.
+
+`results` are the arrays that it gives, None for one that it was given and left as it was.
+
+Arithmetic is what the definition has, multiplications and additions: for convolution those of the direct sum, though an
+algorithm may do with fewer. Bytes are those that must move: each input read once and each output written once, though
+an operation may have to read its input twice.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+__all__ = ["TOLERANCE", "bound", "moved", "operations"]
+
+TOLERANCE = 6  # times the rounding of the direct float32 sum: Winograd's transforms round as well
+
+# The filters w (K,R,S,C) and the smaller picture y (N,P,Q,K) of T(x,w,y), out of arguments and results.
+FORM = {
+    "conv2d": lambda arguments, results: (arguments[1], results[0]),
+    "conv2d_transpose": lambda arguments, results: (arguments[1], arguments[0]),
+    "conv2d_weight_grad": lambda arguments, results: (results[0], arguments[1]),
+}
+
+# For each number of the largest array. What is not here is not made of multiplications and additions.
+EACH = {
+    "adam": 14,  # m: 3, v: 4, the parameter: two corrections, a root, eps, a quotient, lr, the move
+    "add": 1,
+    "batch_norm": 7,  # the mean: 1, the variance: 3, y: 3
+    "batch_norm_grad": 9,  # gshift: 1, gscale: 3, gx: 5
+    "batch_norm_inference": 3,
+    "batch_norm_leaky_relu": 8,
+    "batch_norm_leaky_relu_grad": 13,  # and x normalised again, to know its sign: 3, the slope: 1
+    "divide": 1,
+    "image_batch": 2,
+    "leaky_relu": 1,
+    "leaky_relu_grad": 1,
+    "multiply": 1,
+    "subtract": 1,
+    "sum": 1,
+}
+
+
+def operations(kernel: str, arguments: tuple, results: list[np.ndarray | None]) -> int:
+    """Multiplications and additions, as defined."""
+    if kernel in FORM:
+        w, y = FORM[kernel](arguments, results)
+        return 2 * y.size * (w.size // len(w))
+    return EACH.get(kernel, 0) * _largest(arguments, results)
+
+
+def moved(arguments: tuple, results: list[np.ndarray | None]) -> int:
+    """Bytes: the inputs' and the outputs', whose numbers have four each."""
+    return sum(a.nbytes for a in arguments if isinstance(a, np.ndarray)) + sum(
+        4 * r.size for r in results if r is not None
+    )
+
+
+def bound(kernel: str, arguments: tuple, results: list[np.ndarray | None], result: np.ndarray) -> float:
+    """How far a float32 `result` may be from the exact one, as root mean square, relative to it.
+
+    After n operations, each of which rounds by up to 2^-24 and as often up as down, the direct sum is wrong by about
+    sqrt(n) 2^-24 (Higham, *Accuracy and Stability of Numerical Algorithms*, section 2.6). n is the number of operations
+    for each number of this result, or of terms in the longest sum among the results, as batch norm's mean and variance,
+    since those may enter this one: whichever are more.
+    """
+    own = operations(kernel, arguments, results) / result.size
+    longest = _largest(arguments, results) / min(r.size for r in results if r is not None)
+    return TOLERANCE * math.sqrt(max(own, longest)) * 2**-24
+
+
+def _largest(arguments: tuple, results: list[np.ndarray | None]) -> int:
+    return max(a.size for a in [*arguments, *results] if isinstance(a, np.ndarray))
