@@ -20,7 +20,7 @@ from minigan.nn import Layer, Sequential
 from minigan.options import Settings
 from minigan.train import Batches, Game
 
-__all__ = ["Call", "Place", "Training", "arrays"]
+__all__ = ["Call", "Place", "Training", "arrays", "undisputed"]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Training:
             largest = {call.kernel: (numbers, call) for numbers, call in sorted(heard, key=lambda item: item[0])}
             heard = list(largest.values())
         self.met.update(call.kernel for _, call in heard)
-        return [_undisputed(call) for _, call in heard]
+        return [undisputed(call) for _, call in heard]
 
     def _listener(self, name: str, function: Callable) -> Callable:
         def call(*arguments):
@@ -103,7 +103,7 @@ def arrays(values) -> list[np.ndarray]:
 KINK = 1e-5  # many times the rounding of a normalised number of float32
 
 
-def _undisputed(call: Call) -> Call:
+def undisputed(call: Call) -> Call:
     """The call, so changed that its result does not hang on a rounding.
 
     The slope of the leaky rectifier jumps where the normalised x is 0: what is nearer to that than KINK may round to

@@ -21,15 +21,15 @@ COPIED = 1 << 28  # bytes, more than any cache holds
 TRIES = 5
 
 
-def matmul_player() -> Callable[[], object]:
-    """Multiplies two float32 matrices at each call."""
-    a, b = np.random.default_rng(0).standard_normal((2, SIDE, SIDE), np.float32)
+def matmul_player(side: int) -> Callable[[], object]:
+    """Multiplies two float32 matrices (side,side) at each call."""
+    a, b = np.random.default_rng(0).standard_normal((2, side, side), np.float32)
     return functools.partial(np.matmul, a, b, out=np.zeros_like(a))
 
 
-def copy_player(threads: int) -> Callable[[], object]:
-    """Copies COPIED bytes at each call, each thread its part."""
-    sources, targets = (np.array_split(np.ones(COPIED, np.uint8), threads) for _ in range(2))
+def copy_player(size: int, threads: int) -> Callable[[], object]:
+    """Copies so many bytes at each call, each thread its part."""
+    sources, targets = (np.array_split(np.ones(size, np.uint8), threads) for _ in range(2))
     pool = ThreadPoolExecutor(threads)
     return lambda: list(pool.map(np.copyto, targets, sources))
 
@@ -40,8 +40,8 @@ def measure(threads: int) -> dict[str, float]:
     `contest.use_threads` says how many threads the BLAS has.
     """
     return {
-        "sgemm": 2 * SIDE**3 / _best("sgemm", matmul_player),
-        "copy": 2 * COPIED / _best("copy", copy_player, threads),
+        "sgemm": 2 * SIDE**3 / _best("sgemm", matmul_player, SIDE),
+        "copy": 2 * COPIED / _best("copy", copy_player, COPIED, threads),
     }
 
 
