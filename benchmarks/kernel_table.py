@@ -13,7 +13,8 @@ GFLOP/s   of the direct sum's multiplications and additions, even where an algor
 GB/s      of the bytes that must move: each input read once, each output written once
 share     of the ceiling that bounds the call: of what it could reach if it did its operations at {sgemm:.0f} GFLOP/s
           (sgemm) or moved its bytes at {copy:.1f} GB/s (copy), whichever takes longer, both as measured in this run;
-          Winograd's convolutions may have more than 100% of sgemm, since they multiply less than the direct sum
+          Winograd's convolutions may have more than 100% of sgemm, since they multiply less than the direct sum;
+          adam may have more than 100% of copy, since it writes where it has read, and a copy writes elsewhere
 torch     how many times the speed of PyTorch's same operation, in the faster of its layouts
 Every result, PyTorch's as well, was checked against the definition in float64 before it was timed: its root mean square
 error is less than 6 sqrt(n) 2^-24 of it, six times the rounding of a direct float32 sum of n operations."""
