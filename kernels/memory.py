@@ -1,14 +1,18 @@
 """Memory for the CPU's arrays: what an array leaves, the next one of its size takes.
 
 A training step makes the same arrays again and again. Fresh memory has to be cleared by the operating system, page by
-page, at the first touch: that took a tenth of a step. Rows of vectors are also read faster from the boundaries of cache
-lines, where the arrays from here begin.
+page, at the first touch: that took a tenth of a step. Vectors are also read faster from the boundaries of cache lines,
+where the arrays from here begin.
+
+What is kept for the next arrays is never more than there was room for once: all that is held, lent and free, stays
+within the most that was ever lent at a time.
 """
 
 from __future__ import annotations
 
 import collections
 import math
+import threading
 
 import numpy as np
 
@@ -17,24 +21,52 @@ __all__ = ["empty"]
 LINE = 64  # bytes of a cache line
 SMALL = 1 << 16  # bytes, below which an array is left to NumPy
 
-_free: dict[int, list[np.ndarray]] = collections.defaultdict(list)  # by their bytes
+
+class _Store:
+    """The blocks that nobody uses, and how much is out."""
+
+    def __init__(self):
+        self.lock = threading.RLock()  # an array may be collected, and give its block back, wherever Python pleases
+        self.free = collections.OrderedDict()  # id -> block, the one that has waited longest first
+        self.lent = self.most_lent = self.kept = 0  # bytes
+
+    def lend(self, size: int) -> np.ndarray:
+        """A block of that many bytes."""
+        with self.lock:
+            self.lent += size
+            self.most_lent = max(self.most_lent, self.lent)
+            for key, block in reversed(self.free.items()):  # the latest may still be in the cache
+                if block.size == size:
+                    self.kept -= size
+                    return self.free.pop(key)
+            while self.free and self.lent + self.kept > self.most_lent:
+                _, block = self.free.popitem(last=False)
+                self.kept -= block.size
+        memory = np.empty(size + LINE, np.uint8)
+        start = -memory.ctypes.data % LINE
+        return memory[start : start + size]
+
+    def take_back(self, block: np.ndarray) -> None:
+        """It is free again."""
+        with self.lock:
+            self.lent -= block.size
+            self.kept += block.size
+            self.free[id(block)] = block
 
 
-class _Block:
-    """Memory on loan: an array's base, and with the last view of the array it goes back."""
+_store = _Store()
+
+
+class _Loan:
+    """An array's base: with the last view of the array its block goes back."""
 
     def __init__(self, size: int):
-        self.home = _free[size]
-        try:
-            self.memory = self.home.pop()
-        except IndexError:
-            memory = np.empty(size + LINE, np.uint8)
-            start = -memory.ctypes.data % LINE
-            self.memory = memory[start : start + size]
-        self.__array_interface__ = self.memory.__array_interface__
+        self.store = _store
+        self.block = self.store.lend(size)
+        self.__array_interface__ = self.block.__array_interface__
 
     def __del__(self):
-        self.home.append(self.memory)
+        self.store.take_back(self.block)
 
 
 def empty(shape: tuple[int, ...] | int) -> np.ndarray:
@@ -42,4 +74,4 @@ def empty(shape: tuple[int, ...] | int) -> np.ndarray:
     size = 4 * (math.prod(shape) if isinstance(shape, tuple) else shape)
     if size < SMALL:
         return np.empty(shape, np.float32)
-    return np.asarray(_Block(size)).view(np.float32).reshape(shape)
+    return np.asarray(_Loan(size)).view(np.float32).reshape(shape)

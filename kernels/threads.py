@@ -13,6 +13,7 @@ of Numba's beside one of the BLAS's, take the cores from each other.
 from __future__ import annotations
 
 import collections
+import contextvars
 import functools
 import os
 import queue
@@ -55,7 +56,7 @@ class Team:
         """`work()` in every thread; raises what one of them raises."""
         with self.turn:
             for _ in range(self.count - 1):
-                self.calls.put(work)
+                self.calls.put(functools.partial(contextvars.copy_context().run, work))  # NumPy's errstate is in it
             failures = [_attempt(work), *(self.answers.get() for _ in range(self.count - 1))]
         for failure in filter(None, failures):
             raise failure

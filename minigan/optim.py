@@ -4,8 +4,8 @@ m is a running mean of the gradient, v of its square. m / sqrt(v) is about 1 whe
 where they cancel, so `lr` is roughly the largest step. Both means start at 0 and are divided by what they have seen of
 their weights so far, 1 - beta^t (Algorithm 1).
 
-All parameters of a network live in one flat array, of which each parameter is a view, and so do m and v: an update is
-one kernel launch, however many layers there are.
+An update reads each gradient where the backward pass has left it and goes once over the memory of the parameter and of
+its two means.
 """
 
 from __future__ import annotations
@@ -19,49 +19,33 @@ from minigan.autograd import Tensor
 
 __all__ = ["Adam"]
 
-ALIGNMENT = 64  # elements: every parameter starts on a 256-byte boundary of the flat array, as a fresh array would
+ALIGNMENT = 64  # elements: every parameter's means start on a 256-byte boundary, as a fresh array would
 
 
 class Adam:
-    """Moves `parameters` (Tensors of one device), which become views of one flat array.
+    """Moves `parameters` (Tensors of one device), in place.
 
-    step_count: how many updates were made. m, v: the flat running means.
+    step_count: how many updates were made. m, v: the running means of all parameters, flat, one after the other.
     """
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, beta1: float, beta2: float = 0.999, eps: float = 1e-8):
         self.device = parameters[0].device
+        self.parameters = parameters
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
         self.step_count = 0
 
         lengths = [-(-p.size // ALIGNMENT) * ALIGNMENT for p in parameters]
         *starts, length = itertools.accumulate(lengths, initial=0)
-        self.flat, self.gradients, self.m, self.v = (
-            self.device.array(np.zeros(length, np.float32)) for _ in range(4)
-        )  # each (length,)
-        self.gradient_views = []
-        for p, start in zip(parameters, starts, strict=True):
-            place = slice(start, start + p.size)
-            view = self.flat[place].reshape(p.shape)
-            self.device.copy(view, p.data)
-            p.data = view
-            self.gradient_views.append(self.gradients[place].reshape(p.shape))
+        self.m, self.v = (self.device.array(np.zeros(length, np.float32)) for _ in range(2))  # (length,) each
+        self.places = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One update. gradients: one for each parameter, in their order and of their shapes."""
         self.step_count += 1
-        for view, g in zip(self.gradient_views, gradients, strict=True):
-            self.device.copy(view, g.data)
-        self.device.adam(
-            self.flat,
-            self.gradients,
-            self.m,
-            self.v,
-            self.step_count,
-            self.lr,
-            self.beta1,
-            self.beta2,
-            self.eps,
-        )
+        numbers = self.step_count, self.lr, self.beta1, self.beta2, self.eps
+        for p, g, place in zip(self.parameters, gradients, self.places, strict=True):
+            flat = p.data.reshape(-1), g.data.reshape(-1)
+            self.device.adam(*flat, self.m[place], self.v[place], *numbers)
 
     def state(self) -> dict[str, Tensor]:
         """The running means, for a checkpoint."""

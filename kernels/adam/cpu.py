@@ -8,11 +8,13 @@ from kernels.threads import compiled, share
 
 __all__ = ["adam"]
 
+GRAIN = 1 << 14  # parameters that one thread sees to before another is woken
+
 
 def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
     """One update in place of parameters, m and v, all (P,). The numbers are computed in double, then rounded."""
     numbers = lr, beta1, 1 - beta1, 1 - beta1**step, beta2, 1 - beta2, 1 - beta2**step, eps
-    share(update, parameters.size, parameters, gradients, m, v, *np.array(numbers, np.float32))
+    share(update, parameters.size, parameters, gradients, m, v, *np.array(numbers, np.float32), grain=GRAIN)
 
 
 @compiled
