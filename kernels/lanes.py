@@ -170,7 +170,7 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
 
 @intrinsic
 def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, at_c, more):
-    """C (ROWS, PANEL) = A (ROWS, blocks depth) B (blocks depth, PANEL); with `more`, what C held is added.
+    """C (ROWS, PANEL) = A (ROWS, blocks depth) B (blocks depth, PANEL); with `more`, the sum is added to what C held.
 
     A[i, k depth + d] is at a[at_a + i row + k block + d step]; B and C are contiguous from at_b and at_c on. The sum
     runs over k and d in their order, in ROWS * PANEL / LANES registers: each number of A meets two Lanes of B.
@@ -186,9 +186,6 @@ def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, 
         sums = {place: cgutils.alloca_once(builder, _LANES) for place in places}  # LLVM makes registers of them
         for place in places:
             builder.store(ir.Constant(_LANES, [0.0] * LANES), sums[place])
-        with builder.if_then(more):
-            for place, index in places.items():
-                builder.store(_load(builder, c, index), sums[place])
         width = _index(PANEL)
         with cgutils.for_range(builder, blocks) as outer:
             a_block = builder.add(at_a, builder.mul(outer.index, block))
@@ -203,6 +200,9 @@ def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, 
                     for v in vectors:
                         total = _fma(builder, number, b_row[v], builder.load(sums[i, v]))
                         builder.store(total, sums[i, v])
+        with builder.if_then(more):
+            for place, index in places.items():
+                builder.store(builder.fadd(_load(builder, c, index), builder.load(sums[place])), sums[place])
         for place, index in places.items():
             _store(builder, c, index, builder.load(sums[place]))
         return context.get_dummy_value()

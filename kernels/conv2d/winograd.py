@@ -50,6 +50,7 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
+TERMS = 128  # of a sum are added up at a time, and these sums to one another: the rounding grows more slowly
 CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
 
 
@@ -402,12 +403,14 @@ def multiply(points, rows, depth, panels, left, left_layout, right, right_point,
     """At every point (rows, panels PANEL) = left (rows, depth) right (depth, panels PANEL)."""
     for e in range(points):
         for panel in range(panels):
-            b = e * right_point + panel * depth * PANEL
-            for row in range(0, rows, ROWS):
-                a = e * left_layout.point + row // ROWS * left_layout.block
-                c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
-                blocks = depth // PANEL
-                multiply_tile(left, a, PANEL, 1, left_layout.panel, blocks, PANEL, right, b, product, c, False)
+            for d in range(0, depth, TERMS):
+                blocks = (min(depth, d + TERMS) - d) // PANEL
+                b = e * right_point + (panel * depth + d) * PANEL
+                for row in range(0, rows, ROWS):
+                    a = e * left_layout.point + row // ROWS * left_layout.block + d // PANEL * left_layout.panel
+                    c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
+                    more = d > 0
+                    multiply_tile(left, a, PANEL, 1, left_layout.panel, blocks, PANEL, right, b, product, c, more)
 
 
 @compiled
@@ -416,8 +419,10 @@ def correlate(first, last, depth, rows, panels, left, left_layout, right, right_
     `depth` tiles; with `more`, added to what is there."""
     for number in range(first, last):
         e, panel = number // panels, number % panels
-        b = e * right_layout.point + panel * right_layout.panel
-        for row in range(0, rows, ROWS):
-            a = e * left_layout.point + row // PANEL * left_layout.panel + row % PANEL
-            c = e * layout.point + panel * layout.panel + row * PANEL
-            multiply_tile(left, a, 1, PANEL, 0, 1, depth, right, b, product, c, more)
+        for d in range(0, depth, TERMS):
+            terms = min(depth, d + TERMS) - d
+            b = e * right_layout.point + panel * right_layout.panel + d * PANEL
+            for row in range(0, rows, ROWS):
+                a = e * left_layout.point + row // PANEL * left_layout.panel + d * PANEL + row % PANEL
+                c = e * layout.point + panel * layout.panel + row * PANEL
+                multiply_tile(left, a, 1, PANEL, 0, 1, terms, right, b, product, c, more or d > 0)

@@ -1,0 +1,199 @@
+"""Winograd's convolution: exact in rational numbers, within its own rounding in float32, and as good as float32 is.
+
+The bounds: a transform is two small matrix products, so its numbers pass through n + 1 roundings twice (n terms, and the
+matrix's entries are rounded too), and the products are summed over all channels. As in test_kernels.py, what passes
+through N roundings is off by at most gamma(N) times the same computation with absolute values, of the matrices too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import cases
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_kernels import gamma
+
+import kernels
+from kernels.conv2d import cpu, direct, reference, winograd
+from minigan.nn import Conv2d, Conv2dTranspose
+from minigan.options import new_settings, parse
+
+ALGORITHMS = [(m, r) for r, outputs in cpu.OUTPUTS.items() for m in outputs]
+
+
+@pytest.mark.parametrize(("m", "r"), ALGORITHMS)
+def test_matrices(m, r):
+    """sum over e of B[e,l] G[e,j] A[e,i] is 1 where l = i + j and else 0: the trilinear form of one axis, exactly."""
+    letter = winograd.matrices(m, r)
+    for l, j, i in itertools.product(range(m + r - 1), range(r), range(m)):
+        total = sum(b[l] * g[j] * a[i] for b, g, a in zip(letter["x"], letter["w"], letter["y"], strict=True))
+        assert total == (l == i + j)
+
+
+# ---- any sizes, within the bound of the roundings --------------------------------------------------------------------
+
+
+def pixels_of_tiles(letter, l, height, width):
+    """Where the tiles' pixels are in a picture with a margin that holds all of them: (rows, l, fold) and alike for columns,
+    and the margin's (top, bottom), (left, right)."""
+
+    def axis(tiles, length):
+        at = (np.arange(tiles)[:, None, None] * letter.step + np.arange(l)[:, None]) * letter.fold
+        at = at + np.arange(letter.fold)
+        return at, (letter.padding, max(0, at.max() + 1 - letter.padding - length))
+
+    return axis(letter.rows, height), axis(letter.columns, width)
+
+
+def to_points(pictures, letter):
+    """|matrix| |tile| |matrix|ᵀ of every tile: (n², tiles, folded channels)."""
+    matrix = abs(np.array(letter.to, np.float64))
+    (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, matrix.shape[1], *pictures.shape[1:3])
+    padded = np.pad(abs(pictures), ((0, 0), vertical, horizontal, (0, 0)))
+    tiles = padded[:, rows[:, :, :, None, None, None], columns]  # (N, rows, l, fold, columns, l, fold, C)
+    points = np.einsum("pi,qj,nrifcjgk->pqnrcfgk", matrix, matrix, tiles, optimize=True)
+    return points.reshape(len(matrix) ** 2, -1, letter.fold**2 * pictures.shape[3])
+
+
+def from_points(points, letter, shape):
+    """Its adjoint: the pictures' shape is given."""
+    matrix = abs(np.array(letter.to, np.float64))
+    n, l = matrix.shape
+    (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, l, *shape[1:3])
+    fold = letter.fold
+    points = points.reshape(n, n, shape[0], letter.rows, letter.columns, fold, fold, shape[3])
+    tiles = np.einsum("pi,qj,pqnrcfgk->rifcjgnk", matrix, matrix, points, optimize=True)
+    padded = np.zeros((shape[1] + sum(vertical), shape[2] + sum(horizontal), shape[0], shape[3]))
+    np.add.at(padded, (rows[:, :, :, None, None, None], columns), tiles)
+    top, left = vertical[0], horizontal[0]
+    return padded[top : top + shape[1], left : left + shape[2]].transpose(2, 0, 1, 3)
+
+
+def bounds(x, w, y, algorithm):
+    """How far the three derivatives may be off, element by element."""
+    letters = algorithm.letters(y.shape[1:3])
+    px, pw, py = (to_points(a, letters[name]) for a, name in ((x, "x"), (w, "w"), (y, "y")))
+    n, r, m = len(letters["x"].to), len(letters["w"].back), len(letters["y"].back)
+    transforms = 2 * (n + 1) + 2 * (r + 1) + 2 * (m + 1)  # one letter's sums are over its points, which are n or more
+    transforms += 2 * (n - min(r, m))
+    return (
+        gamma(transforms + px.shape[2]) * from_points(px @ pw.transpose(0, 2, 1), letters["y"], y.shape),
+        gamma(transforms + y.shape[3] + r * r) * from_points(py @ pw, letters["x"], x.shape),
+        gamma(transforms + py.shape[1]) * from_points(py.transpose(0, 2, 1) @ px, letters["w"], w.shape),
+    )
+
+
+def derivatives(module, x, w, y, stride, padding, algorithm=None):
+    """conv2d, conv2d_transpose and conv2d_weight_grad by a module with the contract, or by a Winograd algorithm."""
+    if algorithm:
+        return (
+            winograd.conv2d(x, w, algorithm, y.shape[1:3]),
+            winograd.conv2d_transpose(y, w, algorithm, x.shape[1:3]),
+            winograd.conv2d_weight_grad(x, y, algorithm, w.shape[1:3]),
+        )
+    return (
+        module.conv2d(x, w, stride, padding),
+        module.conv2d_transpose(y, w, stride, padding, x.shape[1:3]),
+        module.conv2d_weight_grad(x, y, stride, padding, w.shape[1:3]),
+    )
+
+
+def in_float64(*arrays):
+    return [a.astype(np.float64) for a in arrays]
+
+
+def check(rng, n, height, width, c, k, filters, stride, padding, m):
+    x, w, y = cases.form(rng, n, height, width, c, k, (filters, filters, stride), padding)
+    algorithm = winograd.Algorithm(m, -(-filters // stride), stride, padding)
+    exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
+    found = derivatives(None, x, w, y, stride, padding, algorithm)
+    for result, want, bound in zip(found, exact, bounds(*in_float64(x, w, y), algorithm), strict=True):
+        assert np.all(abs(result - want) <= bound)
+
+
+@st.composite
+def sizes(draw):
+    """Tiles that end in the middle of a picture, one tile and many, more tiles than channels and fewer."""
+    filters, stride = draw(st.sampled_from([(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (5, 1)]))
+    padding = draw(st.integers(0, filters - 1))
+    height, width = (draw(st.integers(max(1, filters - 2 * padding), 19)) for _ in range(2))
+    m = draw(st.sampled_from(cpu.OUTPUTS[-(-filters // stride)]))
+    channels = st.sampled_from([32, 64])
+    return draw(st.integers(1, 5)), height, width, draw(channels), draw(channels), filters, stride, padding, m
+
+
+def test_any_sizes():
+    """The three derivatives are those of `reference` in float64, within the bound, at every element."""
+
+    @settings(max_examples=40, deadline=None)
+    @given(st.integers(0, 2**32 - 1).map(np.random.default_rng), sizes())
+    def law(rng, drawn):
+        check(rng, *drawn)
+
+    law()
+
+
+def test_many_groups(monkeypatch):
+    """Pictures that go through in several groups, the last one smaller, give the same bits as all at once."""
+    x, w, y = cases.form(np.random.default_rng(0), 9, 12, 20, 32, 32, (4, 4, 2), 1)
+    algorithm = winograd.Algorithm(4, 2, 2, 1)
+    at_once = derivatives(None, x, w, y, 2, 1, algorithm)
+    monkeypatch.setattr(winograd, "CACHE", 1)
+    in_groups = derivatives(None, x, w, y, 2, 1, algorithm)
+    for a, b in zip(at_once[:2], in_groups[:2], strict=True):
+        assert a.tobytes() == b.tobytes()
+    assert np.all(abs(at_once[2] - in_groups[2]) <= bounds(*in_float64(x, w, y), algorithm)[2])  # added in another order
+
+
+# ---- as exact as float32 convolution is ------------------------------------------------------------------------------
+
+
+def layers(preset):
+    """The convolutions of both networks: x's and w's shapes (without the batch axis), stride and padding."""
+    from minigan.train import Game
+
+    given = ["--preset", preset, "--batch-size", "2", "--device", "cpu"]
+    game = Game(new_settings(parse(given)), kernels.device("cpu"))
+    for network, shape in ((game.generator, game.networks.z_shape), (game.discriminator, game.networks.picture)):
+        for layer in network:
+            larger = layer.output_shape(shape) if isinstance(layer, Conv2dTranspose) else shape
+            if isinstance(layer, (Conv2d, Conv2dTranspose)):
+                yield larger, layer.w.shape, layer.stride, layer.padding
+            shape = layer.output_shape(shape)
+
+
+@pytest.mark.parametrize("preset", ["radford64", "article128", "tiny32"])
+def test_as_exact_as_the_direct_sum(preset, seed):
+    """For every layer's shapes: the root mean square error is at most 6 times that of the direct float32 sum."""
+    print(f"seed {seed}")
+    rng = np.random.default_rng(seed)
+    found = set()
+    for (h, width, c), (k, r, s, _), stride, padding in sorted(set(layers(preset))):
+        x, w, y = cases.form(rng, 1, h, width, c, k, (r, s, stride), padding)
+        algorithm = cpu.algorithm(y.shape[1:3], w.shape, stride, padding)
+        if algorithm is None:
+            continue
+        found.add(algorithm)
+        exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
+        fast = derivatives(cpu, x, w, y, stride, padding)
+        plain = derivatives(direct, x, w, y, stride, padding)
+        for name, a, b, want in zip(("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True):
+            errors = [math.sqrt(np.mean((result - want) ** 2)) for result in (a, b)]
+            print(f"{preset} {name} x {x.shape} w {w.shape}: {errors[0] / errors[1]:.1f} times")
+            assert errors[0] <= 6 * errors[1], (name, x.shape, w.shape)
+    assert found  # or nothing was tested
+
+
+def test_the_rule():
+    """Where Winograd's algorithm takes a layer, and where the direct sum does."""
+    assert cpu.algorithm((16, 16), (128, 4, 4, 64), 2, 1) == winograd.Algorithm(4, 2, 2, 1)
+    assert cpu.algorithm((8, 8), (128, 5, 5, 64), 2, 2) == winograd.Algorithm(4, 3, 2, 2)
+    assert cpu.algorithm((16, 16), (128, 5, 5, 64), 1, 2) == winograd.Algorithm(2, 5, 1, 2)
+    assert cpu.algorithm((2, 2), (128, 4, 4, 64), 2, 1) == winograd.Algorithm(2, 2, 2, 1)  # a larger tile is half empty
+    assert cpu.algorithm((32, 32), (64, 4, 4, 3), 2, 1) is None  # 3 channels do not fill a panel
+    assert cpu.algorithm((1, 1), (32, 5, 5, 64), 2, 2) is None  # one output: no sum is shared
+    assert cpu.algorithm((16, 16), (64, 4, 5, 64), 1, 2) is None  # not square
