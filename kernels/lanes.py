@@ -9,6 +9,7 @@ or in two or four smaller ones, and LLVM's vector instructions are written down 
     splat(number)           one number in every lane
     +                       lane by lane
     both_axes               a small matrix times a tile times its transpose, each element of the tile being Lanes
+    transpose_tile          LANES by LANES numbers, rows made columns
     multiply_tile           ROWS rows of a matrix product, all in registers
 
 No index is checked: whoever calls answers for it, as in CUDA.
@@ -22,7 +23,18 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
-__all__ = ["LANES", "PANEL", "ROWS", "both_axes", "load", "multiply_tile", "splat", "store"]
+__all__ = [
+    "LANES",
+    "PANEL",
+    "ROWS",
+    "both_axes",
+    "load",
+    "multiply_tile",
+    "prefetch",
+    "splat",
+    "store",
+    "transpose_tile",
+]
 
 LANES = 16  # floats in a Lanes: a register of AVX-512
 PANEL = 32  # columns of a product that `multiply_tile` makes: two Lanes
@@ -106,6 +118,26 @@ def store(typing, array, index, value):
 
 
 @intrinsic
+def prefetch(typing, array, index):
+    """array[index] will be read soon: fetch its line into the core's cache meanwhile. Any index will do."""
+
+    def generate(context, builder, signature, arguments):
+        array, index = arguments
+        place = builder.gep(_data(context, builder, signature.args[0], array), [index])
+        flag = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer(), flag, flag, flag]),
+            "llvm.prefetch.p0i8",
+        )
+        read, level, data = (ir.Constant(flag, value) for value in (0, 2, 1))
+        builder.call(function, [builder.bitcast(place, ir.IntType(8).as_pointer()), read, level, data])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def splat(typing, number):
     """`number` in every lane."""
 
@@ -166,6 +198,38 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
         return context.get_dummy_value()
 
     return types.void(matrix, source, types.intp, types.intp, target, types.intp, types.intp), generate
+
+
+@intrinsic
+def transpose_tile(typing, source, first, stride, target, to, to_stride):
+    """target[to + j to_stride + i] = source[first + i stride + j] for i and j below LANES.
+
+    In halves: of the rows' lanes, the upper half of one half of the rows changes places with the lower half of the other;
+    then quarters do, and so on down to single lanes.
+    """
+
+    def generate(context, builder, signature, arguments):
+        source, first, stride, target, to, to_stride = arguments
+        source = _data(context, builder, signature.args[0], source)
+        target = _data(context, builder, signature.args[3], target)
+        rows = [_load(builder, source, builder.add(first, builder.mul(stride, _index(i)))) for i in range(LANES)]
+        distance = LANES // 2
+        while distance:
+            # lane numbers below LANES are the first row's, those from LANES on the second's
+            lower = [j if not j & distance else LANES + j - distance for j in range(LANES)]
+            upper = [j + distance if not j & distance else LANES + j for j in range(LANES)]
+            for i in (i for i in range(LANES) if not i & distance):
+                pair = rows[i], rows[i + distance]
+                rows[i], rows[i + distance] = (
+                    builder.shuffle_vector(*pair, ir.Constant(ir.VectorType(ir.IntType(32), LANES), lanes_of))
+                    for lanes_of in (lower, upper)
+                )
+            distance //= 2
+        for j, row in enumerate(rows):
+            _store(builder, target, builder.add(to, builder.mul(to_stride, _index(j))), row)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, types.intp, target, types.intp, types.intp), generate
 
 
 @intrinsic

@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, splat, store
+from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, prefetch, splat, store, transpose_tile
 from kernels.memory import empty
 from kernels.threads import compiled, share, thread_count
 
@@ -50,7 +50,7 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
-TERMS = 128  # of a sum are added up at a time, and these sums to one another: the rounding grows more slowly
+SLAB = 128  # terms of a sum that are added up at a time: rounding grows more slowly, and a slab of filters stays near
 CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
 
 
@@ -164,15 +164,18 @@ def by_blocks(part: Part, tiles: int) -> Layout:
     return Layout(apart(-(-tiles // ROWS) * block), phase, panel, block)
 
 
+def by_slabs(part: Part, tiles: int) -> Layout:
+    """(points, blocks of tiles, panels, phases, ROWS, PANEL): a left factor, in the order in which it is read."""
+    phase = ROWS * PANEL
+    panel = (part.phases - part.phase) * phase
+    block = (part.panels - part.panel) * panel
+    return Layout(apart(-(-tiles // ROWS) * block), phase, panel, block)
+
+
 def apart(size: int) -> int:
     """A distance of at least `size` floats that is no power of two: the n² points of a tile, all written at once, would
     compete for few places of the cache."""
     return size + LANES
-
-
-def points_of(letter: Letter) -> int:
-    """n²."""
-    return len(letter.to) ** 2
 
 
 # ---- the three derivatives -------------------------------------------------------------------------------------------
@@ -183,22 +186,21 @@ def conv2d(x, w, algorithm, size):
     y = empty((len(x), *size, len(w)))
     letters = algorithm.letters(size)
     _, r, s, c = w.shape
-    phases = algorithm.stride**2
+    channels = Part(0, algorithm.stride**2, 0, 0)
+    width = slab_width(c, algorithm.stride**2)
 
-    def place(part):  # (points, panels of K, phases, C, PANEL)
-        return Layout(
-            apart((part.panels - part.panel) * phases * c * PANEL), c * PANEL, phases * c * PANEL, ROWS * PANEL
-        )
+    def place(part):  # (points, panels of K, phases, channels of the slab, PANEL)
+        panel = algorithm.stride**2 * width * PANEL
+        return Layout(apart((part.panels - part.panel) * panel), width * PANEL, panel, ROWS * PANEL)
 
-    def filters_to_points(first, last, part, points, layout):
+    def filters_to_points(slab, part, points):
         filters = w[part.panel * PANEL : part.panels * PANEL]
-        turned = empty((last - first, r, s, len(filters)))
-        transpose(first, last, filters, turned)
-        to_points(
-            0, last - first, turned, letters["w"], Part(0, phases, 0, part.panels - part.panel), -first, points, layout
-        )
+        turned = empty((width, r, s, len(filters)))
+        transpose(slab * width, filters, turned)
+        every = channels._replace(panels=part.panels - part.panel)
+        to_points(0, width, turned, letters["w"], every, 0, points, place(part))
 
-    _multiply(x, letters["x"], filters_to_points, c, place, y, letters["y"])
+    _multiply(x, letters["x"], filters_to_points, place, width, y, letters["y"])
     return y
 
 
@@ -206,68 +208,106 @@ def conv2d_transpose(y, w, algorithm, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
     x = empty((len(y), *size, w.shape[3]))
     letters = algorithm.letters(y.shape[1:3])
+    width = slab_width(len(w), 1)
 
-    def place(part):  # (points, phases, panels of C, K, PANEL)
-        return by_panels(part, len(w))
+    def place(part):  # (points, phases, panels of C, filters of the slab, PANEL)
+        return by_panels(part, width)
 
-    def filters_to_points(first, last, part, points, layout):
-        to_points(first, last, w, letters["w"], part, 0, points, layout)
+    def filters_to_points(slab, part, points):
+        first = slab * width
+        to_points(first, first + width, w, letters["w"], part, first, points, place(part))
 
-    _multiply(y, letters["y"], filters_to_points, len(w), place, x, letters["x"])
+    _multiply(y, letters["y"], filters_to_points, place, width, x, letters["x"])
     return x
 
 
-def _multiply(source, a, filters_to_points, rows_of_filters, right, target, b):
-    """target = back(to(source) to(w)): letters a, filters and b, and w (I,R,S,J) with J the target's channels.
+def slab_width(channels: int, phases: int) -> int:
+    """How many of the channels that are summed over are a slab: SLAB terms or fewer, and whole panels."""
+    return PANEL * math.gcd(channels // PANEL, max(1, SLAB // phases // PANEL))
+
+
+def _multiply(source, a, filters_to_points, place, width, target, b):
+    """target = the points of source, times the filters', and back; a and b are the letters of source and target.
+
+    filters_to_points(slab, part, points): the transformed filters, for `width` channels of the source and a part of the
+    target's, to `points`, where they lie as place(part) says.
 
     The larger factor goes through in parts, the smaller one is transformed once and kept: groups of pictures, or panels
     of the target's channels.
     """
-    n, tiles, points = len(source), a.rows * a.columns, points_of(a)
+    n, tiles, points = len(source), a.rows * a.columns, len(a.to) ** 2
     inner, outer = whole(a, source), whole(b, target)
-    depth = inner.phases * inner.panels * PANEL
+    slabs, terms = source.shape[3] // width, inner.phases * width
 
-    def product(rows, left, left_layout, factor, factor_layout, part, first, last):
-        """Of so many rows, and back: pictures first to last of the target, the channels of `part`."""
-        place = by_blocks(part, rows)
-        result = empty(points * place.point)
-        count = (part.phases - part.phase) * (part.panels - part.panel)
-        multiply(points, rows, depth, count, left, left_layout, factor, factor_layout.point, result, place)
-        from_points(first, last, result, place, b, part, first, target)
+    def product(left, left_layout, rows, right, part, first, last):
+        """A part of pictures first to last of the target; right(slab) are the filters."""
+        layout = by_blocks(part, rows)
+        result = empty(points * layout.point)
+        panels = (part.phases - part.phase) * (part.panels - part.panel)
+        for slab in range(slabs):
+            start = slab * width // PANEL * left_layout.panel
+            factor = right(slab)
+            multiply(
+                points,
+                rows,
+                panels,
+                terms,
+                left,
+                start,
+                left_layout,
+                factor,
+                place(part).point,
+                result,
+                layout,
+                slab > 0,
+            )
+        from_points(first, last, result, layout, b, part, first, target)
 
     if n * tiles >= outer.phases * outer.panels * PANEL:
-        place = right(outer)
-        factor = empty(points * place.point)
-        share(filters_to_points, rows_of_filters, outer, factor, place)
-        group = group_size(n, tiles, 4 * points * (depth + outer.phases * outer.panels * PANEL))
+        filters = empty((slabs, points * place(outer).point))
 
-        def pictures(first, last):
-            left_layout = by_blocks(inner, group * tiles)
-            left = empty(points * left_layout.point)
+        def transform(first, last):
+            for slab in range(first, last):
+                filters_to_points(slab, outer, filters[slab])
+
+        share(transform, slabs)
+        group = group_size(n, tiles, 4 * points * (a.fold**2 * source.shape[3] + b.fold**2 * target.shape[3]))
+
+        def groups(first, last):
+            layout = by_slabs(inner, group * tiles)
+            left = empty(points * layout.point)
             for start in range(first * group, min(n, last * group), group):
                 end = min(n, start + group)
-                to_points(start, end, source, a, inner, start, left, left_layout)
-                product((end - start) * tiles, left, left_layout, factor, place, outer, start, end)
+                to_points(start, end, source, a, inner, start, left, layout)
+                product(left, layout, (end - start) * tiles, filters.__getitem__, outer, start, end)
 
-        share(pictures, -(-n // group))
+        share(groups, -(-n // group))
     else:
-        left_layout = by_blocks(inner, n * tiles)
-        left = empty(points * left_layout.point)
-        share(to_points, n, source, a, inner, 0, left, left_layout)
+        layout = by_slabs(inner, n * tiles)
+        left = empty(points * layout.point)
+        share(to_points, n, source, a, inner, 0, left, layout)
 
-        def panels_of(first, last):
-            for number in range(first, last):
-                phase, panel = divmod(number, outer.panels)
-                part = Part(phase, phase + 1, panel, panel + 1)
-                place = right(part)
-                factor = empty(points * place.point)
-                filters_to_points(0, rows_of_filters, part, factor, place)
-                product(n * tiles, left, left_layout, factor, place, part, 0, n)
+        def panels(first, last):
+            for part in parts(outer, first, last):
+                filters = empty(points * place(part).point)
 
-        share(panels_of, outer.phases * outer.panels)
+                def right(slab, part=part, filters=filters):
+                    filters_to_points(slab, part, filters)
+                    return filters
+
+                product(left, layout, n * tiles, right, part, 0, n)
+
+        share(panels, outer.phases * outer.panels)
 
 
-def group_size(n, tiles, tile):
+def parts(whole: Part, first: int, last: int):
+    """The panels of all phases, numbers first to last, one by one."""
+    for number in range(first, last):
+        phase, panel = divmod(number, whole.panels)
+        yield Part(phase, phase + 1, panel, panel + 1)
+
+
+def group_size(n: int, tiles: int, tile: int) -> int:
     """How many of n pictures, of so many tiles of so many bytes, go through at a time.
 
     Their tiles fit in the cache and fill the rows of `multiply_tile`, and every thread gets as many groups.
@@ -279,40 +319,45 @@ def group_size(n, tiles, tile):
 
 
 def conv2d_weight_grad(x, y, algorithm, size):
-    """dT/dw (K,R,S,C) with (R, S) = size."""
+    """dT/dw (K,R,S,C) with (R, S) = size.
+
+    Many tiles go through in groups of pictures, whose products are added up in their order; few are kept, and the
+    panels of x's channels go through.
+    """
     n, k, c = len(x), y.shape[3], x.shape[3]
     letters = algorithm.letters(y.shape[1:3])
     a, b, filters = letters["x"], letters["y"], letters["w"]
-    tiles, points = a.rows * a.columns, points_of(a)
+    tiles, points = a.rows * a.columns, len(a.to) ** 2
     inner, outer = whole(a, x), whole(b, y)
-    panels = inner.phases * inner.panels
+    count = inner.phases * inner.panels
     w = empty((k, *size, c))
     if n * tiles >= k:
-        group = min(n, max(1, 4 * CACHE // (4 * points * tiles * (panels * PANEL + k))))
+        group = min(n, max(1, 4 * CACHE // (4 * points * tiles * (count * PANEL + k))))
         xl, yl, wl = by_panels(inner, group * tiles), by_panels(outer, group * tiles), by_panels(inner, k)
-        xs, ys, ws = (empty(points * place.point) for place in (xl, yl, wl))
+        xs, ys, ws = (empty(points * layout.point) for layout in (xl, yl, wl))
         for start in range(0, n, group):
-            count = min(group, n - start)
-            share(to_points, count, x[start : start + count], a, inner, 0, xs, xl)
-            share(to_points, count, y[start : start + count], b, outer, 0, ys, yl)
-            share(correlate, points * panels, count * tiles, k, panels, ys, yl, xs, xl, ws, wl, start > 0)
+            end = min(n, start + group)
+            share(to_points, end - start, x[start:end], a, inner, 0, xs, xl)
+            share(to_points, end - start, y[start:end], b, outer, 0, ys, yl)
+            depth = (end - start) * tiles
+            share(correlate, points * count, depth, 0, k, count, ys, yl, xs, xl, ws, wl, start > 0)
         share(from_points, k, ws, wl, filters, inner, 0, w)
     else:
         yl = by_panels(outer, n * tiles)
         ys = empty(points * yl.point)
         share(to_points, n, y, b, outer, 0, ys, yl)
 
-        def panels_of(first, last):
-            for number in range(first, last):
-                phase, panel = divmod(number, inner.panels)
-                part = Part(phase, phase + 1, panel, panel + 1)
-                xl, wl = by_panels(part, n * tiles), by_panels(part, k)
+        def panels(first, last):
+            for part in parts(inner, first, last):
+                xl, wl = by_panels(part, n * tiles), by_panels(part, SLAB)
                 xs, ws = empty(points * xl.point), empty(points * wl.point)
                 to_points(0, n, x, a, part, 0, xs, xl)
-                correlate(0, points, n * tiles, k, 1, ys, yl, xs, xl, ws, wl, False)
-                from_points(0, k, ws, wl, filters, part, 0, w)
+                for row in range(0, k, SLAB):
+                    rows = min(k, row + SLAB) - row
+                    correlate(0, points, n * tiles, row, rows, 1, ys, yl, xs, xl, ws, wl, False)
+                    from_points(row, row + rows, ws, wl, filters, part, row, w)
 
-        share(panels_of, panels)
+        share(panels, count)
     return w
 
 
@@ -320,16 +365,16 @@ def conv2d_weight_grad(x, y, algorithm, size):
 
 
 @compiled
-def transpose(first, last, w, result):
-    """Channels first to last of w (K,R,S,C) as (C,R,S,K), in squares that fit in the innermost cache."""
-    k, r_size, s_size, _ = w.shape
-    for block in range(first, last, LANES):
-        for r in range(r_size):
-            for s in range(s_size):
-                for i0 in range(0, k, LANES):
-                    for c in range(block, min(last, block + LANES)):
-                        for i in range(i0, i0 + LANES):
-                            result[c - first, r, s, i] = w[i, r, s, c]
+def transpose(first, w, result):
+    """Channels from `first` on of w (K,R,S,C) as result (channels,R,S,K)."""
+    k, r_size, s_size, channels = w.shape
+    taps = r_size * s_size
+    source, target = w.reshape(-1), result.reshape(-1)
+    for i in range(0, k, LANES):
+        for tap in range(taps):
+            for c in range(0, len(result), LANES):
+                at = (i * taps + tap) * channels + first + c
+                transpose_tile(source, at, taps * channels, target, (c * taps + tap) * k + i, taps * k)
 
 
 @compiled
@@ -341,6 +386,7 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
     tile = np.empty(l * l * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
+    next_tile = letter.step * fold * channels
     for b in range(first, last):
         for row in range(letter.rows):
             for column in range(letter.columns):
@@ -353,7 +399,9 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
                         for h in range(top, top + l * fold, fold):
                             for w in range(left, left + l * fold, fold):
                                 if 0 <= h < height and 0 <= w < width:
-                                    store(tile, at, load(pixels, ((b * height + h) * width + w) * channels + c))
+                                    pixel = ((b * height + h) * width + w) * channels + c
+                                    prefetch(pixels, pixel + next_tile)
+                                    store(tile, at, load(pixels, pixel))
                                 else:
                                     store(tile, at, zero)
                                 at += LANES
@@ -399,30 +447,29 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
 
 
 @compiled
-def multiply(points, rows, depth, panels, left, left_layout, right, right_point, product, layout):
-    """At every point (rows, panels PANEL) = left (rows, depth) right (depth, panels PANEL)."""
+def multiply(points, rows, panels, terms, left, start, left_layout, right, right_point, product, layout, more):
+    """At every point (rows, panels PANEL) = left (rows, terms) right (terms, panels PANEL), for the slab of the left
+    factor that begins at `start`; with `more`, added to what is there."""
+    blocks = terms // PANEL
     for e in range(points):
         for panel in range(panels):
-            for d in range(0, depth, TERMS):
-                blocks = (min(depth, d + TERMS) - d) // PANEL
-                b = e * right_point + (panel * depth + d) * PANEL
-                for row in range(0, rows, ROWS):
-                    a = e * left_layout.point + row // ROWS * left_layout.block + d // PANEL * left_layout.panel
-                    c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
-                    more = d > 0
-                    multiply_tile(left, a, PANEL, 1, left_layout.panel, blocks, PANEL, right, b, product, c, more)
+            b = e * right_point + panel * terms * PANEL
+            for row in range(0, rows, ROWS):
+                a = start + e * left_layout.point + row // ROWS * left_layout.block
+                c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
+                multiply_tile(left, a, PANEL, 1, ROWS * PANEL, blocks, PANEL, right, b, product, c, more)
 
 
 @compiled
-def correlate(first, last, depth, rows, panels, left, left_layout, right, right_layout, product, layout, more):
+def correlate(first, last, depth, row, rows, panels, left, left_layout, right, right_layout, product, layout, more):
     """At point e and panel p, for numbers e panels + p from first to last: (rows, PANEL) = leftᵀ right, a sum over
-    `depth` tiles; with `more`, added to what is there."""
+    `depth` tiles, for channels `row` to row + rows of left; with `more`, added to what is there."""
     for number in range(first, last):
         e, panel = number // panels, number % panels
-        for d in range(0, depth, TERMS):
-            terms = min(depth, d + TERMS) - d
+        for d in range(0, depth, SLAB):
+            terms = min(depth, d + SLAB) - d
             b = e * right_layout.point + panel * right_layout.panel + d * PANEL
-            for row in range(0, rows, ROWS):
-                a = e * left_layout.point + row // PANEL * left_layout.panel + d * PANEL + row % PANEL
-                c = e * layout.point + panel * layout.panel + row * PANEL
+            for i in range(row, row + rows, ROWS):
+                a = e * left_layout.point + i // PANEL * left_layout.panel + d * PANEL + i % PANEL
+                c = e * layout.point + panel * layout.panel + (i - row) * PANEL
                 multiply_tile(left, a, 1, PANEL, 0, 1, terms, right, b, product, c, more or d > 0)
