@@ -74,7 +74,7 @@ def measure(games: list[Settings], peer: str, rounds: int, threads: int, only: s
 
 def names(place: Place, call: Call) -> set[str]:
     """What a row can be asked for by: generator.3, generator, the layer's class, the kernel."""
-    return {place.name, place.name.partition(".")[0], place.layer, call.kernel} - {""}
+    return {place.name, place.name.partition(".")[0], *place.layer.split(), call.kernel} - {""}
 
 
 def main(arguments: list[str] | None = None) -> None:

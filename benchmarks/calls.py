@@ -16,7 +16,7 @@ import kernels
 from benchmarks.watch import watched
 from minigan import faces
 from minigan.autograd import Tensor, grad, no_grad
-from minigan.nn import Layer, Sequential
+from minigan.nn import Sequential
 from minigan.options import Settings
 from minigan.train import Batches, Game
 
@@ -125,18 +125,22 @@ def _layers(
     def normal(shape: tuple[int, ...]) -> Tensor:
         return Tensor(device.array(rng.standard_normal(shape, np.float32)), device)
 
-    def run(layer: Layer, shape: tuple[int, ...]) -> None:
+    def run(unit: Sequential, shape: tuple[int, ...]) -> None:
         x = normal((batch, *shape))
         x.requires_grad = True
-        y = layer(x)
-        grad(y, [x, *layer.parameters().values()], output_grads=[normal(y.shape)])
-        layer.train(False)
+        y = unit(x)
+        grad(y, [x, *unit.parameters().values()], output_grads=[normal(y.shape)])
+        unit.train(False)
         with no_grad():
-            layer(x)
-        layer.train()
+            unit(x)
+        unit.train()
 
-    for position, layer in enumerate(network):
-        output = layer.output_shape(shape)
+    position = 0
+    for layers in network.units():
+        unit = Sequential(*layers)
+        unit.fusion = network.fusion
+        output = unit.output_shape(shape)
         picture = batch * min(math.prod(shape), math.prod(output))
-        yield Place(f"{name}.{position}", type(layer).__name__, picture, lambda of=(layer, shape): run(*of))
-        shape = output
+        kinds = " ".join(type(layer).__name__ for layer in layers)
+        yield Place(f"{name}.{position}", kinds, picture, lambda of=(unit, shape): run(*of))
+        position, shape = position + len(layers), output

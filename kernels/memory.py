@@ -22,7 +22,7 @@ LINE = 64  # bytes of a cache line
 SMALL = 1 << 16  # bytes, below which an array is left to NumPy
 
 
-class _Store:
+class Store:
     """The blocks that nobody uses, and how much is out."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ class _Store:
             self.free[id(block)] = block
 
 
-_store = _Store()
+_store = Store()
 
 
 class _Loan:

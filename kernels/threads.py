@@ -25,6 +25,7 @@ from threadpoolctl import threadpool_limits
 
 __all__ = ["compiled", "cpus", "share", "thread_count", "use_threads"]
 
+NAME = "minigan kernel"  # of the threads
 PARTS = 4  # for each thread: whoever is held up leaves the rest of its share to the others
 
 # Compiled at the first call for its argument types, then kept on disk. Divisions are not checked, as in NumPy, so that
@@ -46,7 +47,7 @@ class Team:
         self.calls, self.answers = queue.SimpleQueue(), queue.SimpleQueue()
         self.turn = threading.Lock()  # one call of `share` at a time
         for _ in range(count - 1):
-            threading.Thread(target=self._help, daemon=True).start()
+            threading.Thread(target=self._help, name=NAME, daemon=True).start()
 
     def _help(self) -> None:
         for work in iter(self.calls.get, None):

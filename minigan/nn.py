@@ -169,7 +169,16 @@ class BatchNorm(Layer):
             return ops.batch_norm_inference(
                 x, self.scale, self.shift, self.running_mean, self.running_variance, self.eps
             )
-        y, mean, variance = ops.batch_norm_with_statistics(x, self.scale, self.shift, self.eps)
+        return self._averaged(x, *ops.batch_norm_with_statistics(x, self.scale, self.shift, self.eps))
+
+    def and_leaky_relu(self, x: Tensor, slope: float) -> Tensor:
+        """This layer and a LeakyRelu after it, in training as one operation."""
+        if not self.training:
+            return ops.leaky_relu(self(x), slope)
+        return self._averaged(x, *ops.batch_norm_leaky_relu(x, self.scale, self.shift, slope, self.eps))
+
+    def _averaged(self, x: Tensor, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """y, when the statistics of x have gone into the running averages."""
         m = x.size // x.shape[-1]
         with no_grad():
             self.running_mean = self._moved(self.running_mean, mean)
@@ -211,15 +220,34 @@ class Reshape(Layer):
 
 
 class Sequential(Layer):
-    """Layers one after another; a Tensor of layer 3 called `w` is `3.w`."""
+    """Layers one after another; a Tensor of layer 3 called `w` is `3.w`.
+
+    fusion: a BatchNorm and the LeakyRelu after it are computed as one operation.
+    """
+
+    fusion = True
 
     def __init__(self, *layers: Layer):
         self.layers = layers
 
     def __call__(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = layer(x)
+        for unit in self.units():
+            match unit:
+                case BatchNorm() as batch_norm, LeakyRelu(slope=slope):
+                    x = batch_norm.and_leaky_relu(x, slope)
+                case (layer,):
+                    x = layer(x)
         return x
+
+    def units(self) -> Iterator[tuple[Layer, ...]]:
+        """The layers in their order, each by itself or with the one that it is fused with."""
+        position = 0
+        while position < len(self.layers):
+            pair = self.layers[position : position + 2]
+            fused = self.fusion and [type(layer) for layer in pair] == [BatchNorm, LeakyRelu]
+            unit = pair if fused else pair[:1]
+            yield unit
+            position += len(unit)
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

@@ -50,6 +50,7 @@ class Game:
             self.preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
         )
         self.generator, self.discriminator = self.networks.generator, self.networks.discriminator
+        self.generator.fusion = self.discriminator.fusion = settings.fusion
         self.g_parameters = list(self.generator.parameters().values())
         self.d_parameters = list(self.discriminator.parameters().values())
         self.adam_g = Adam(self.g_parameters, settings.lr_g, settings.beta1)

@@ -141,6 +141,20 @@ def batch_norm_grad(rng, shape):
 
 
 @case([(shape,) for shape in ROWS], CHANNELS)
+def batch_norm_leaky_relu(rng, shape):
+    return *batch_norm(rng, shape), 0.2
+
+
+@case([(shape,) for shape in ROWS], CHANNELS)
+def batch_norm_leaky_relu_grad(rng, shape):
+    gy, x, scale, mean, variance, eps = batch_norm_grad(rng, shape)
+    shift = floats(rng, shape[-1])
+    first = scale * ((x.astype(np.float64) - mean) / np.sqrt(variance + eps))
+    disputed = abs(first + shift) <= 1e-5 * (abs(first) + abs(shift))  # its sign may be lost in rounding
+    return np.where(disputed, np.float32(0), gy), x, scale, shift, mean, variance, eps, 0.2
+
+
+@case([(shape,) for shape in ROWS], CHANNELS)
 def batch_norm_inference(rng, shape):
     x, scale, shift, eps = batch_norm(rng, shape)
     return x, scale, shift, FAR * shift, scale**2, eps

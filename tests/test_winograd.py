@@ -146,7 +146,9 @@ def test_many_groups(monkeypatch):
     in_groups = derivatives(None, x, w, y, 2, 1, algorithm)
     for a, b in zip(at_once[:2], in_groups[:2], strict=True):
         assert a.tobytes() == b.tobytes()
-    assert np.all(abs(at_once[2] - in_groups[2]) <= bounds(*in_float64(x, w, y), algorithm)[2])  # added in another order
+    assert np.all(
+        abs(at_once[2] - in_groups[2]) <= bounds(*in_float64(x, w, y), algorithm)[2]
+    )  # added in another order
 
 
 # ---- as exact as float32 convolution is ------------------------------------------------------------------------------
@@ -181,7 +183,9 @@ def test_as_exact_as_the_direct_sum(preset, seed):
         exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
         fast = derivatives(cpu, x, w, y, stride, padding)
         plain = derivatives(direct, x, w, y, stride, padding)
-        for name, a, b, want in zip(("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True):
+        for name, a, b, want in zip(
+            ("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True
+        ):
             errors = [math.sqrt(np.mean((result - want) ** 2)) for result in (a, b)]
             print(f"{preset} {name} x {x.shape} w {w.shape}: {errors[0] / errors[1]:.1f} times")
             assert errors[0] <= 6 * errors[1], (name, x.shape, w.shape)

@@ -5,24 +5,7 @@
 //
 // Two kinds of kernel: those that sum down the columns of x, a block for 32 channels, and a thread an element.
 
-constexpr int CHANNELS = 32;  // a warp lies across 32 neighbouring channels: each of its loads is 128 contiguous bytes
-constexpr int ROWS = 32;      // and 32 warps go down the rows, ROWS apart
-
-// The sum of `value` over the block's rows, one for each of its channels, given to all threads.
-// Shared  partial (ROWS, CHANNELS): 4096 bytes; a warp reads and writes one row of it: no bank conflict.
-// Sums    a tree: rows 0..15 take 16..31, then 0..7 take 8..15, ... the order is fixed.
-__device__ float sum_over_rows(float value) {
-    __shared__ float partial[ROWS][CHANNELS];
-    partial[threadIdx.y][threadIdx.x] = value;
-    __syncthreads();
-    for (int half = ROWS / 2; half > 0; half /= 2) {
-        if (threadIdx.y < half) partial[threadIdx.y][threadIdx.x] += partial[threadIdx.y + half][threadIdx.x];
-        __syncthreads();
-    }
-    const float total = partial[0][threadIdx.x];
-    __syncthreads();  // `partial` may be used again
-    return total;
-}
+#include "columns.cuh"
 
 // ---- batch_norm_statistics ------------------------------------------------------------------------------------------
 // mean = sum x / M, variance = sum (x - mean)^2 / M: two passes, for E[x^2] - E[x]^2 would cancel.
@@ -65,7 +48,7 @@ extern "C" __global__ void batch_norm_inference(
     float* __restrict__ y,               // (M,C)
     int size, int C, float eps) {
     const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
-    if (e < size) y[e] = scale[c] * (x[e] - mean[c]) / sqrtf(variance[c] + eps) + shift[c];
+    if (e < size) y[e] = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
 }
 
 // ---- batch_norm_grad_sums -------------------------------------------------------------------------------------------

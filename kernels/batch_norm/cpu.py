@@ -19,6 +19,12 @@ CHUNK = 1 << 16  # numbers of x in a chunk: 256 KiB
 
 def batch_norm(x, scale, shift, eps):
     """(y, mean, variance)."""
+    mean, variance = statistics(x)
+    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+
+
+def statistics(x):
+    """The mean and the variance of each channel, (C,)."""
     m = x.size // x.shape[-1]
     step = rows_of_a_chunk(x)
     chunks = -(-m // step)
@@ -26,32 +32,43 @@ def batch_norm(x, scale, shift, eps):
     share(moments, chunks, x.reshape(m, -1), step, counts, means, squares)
     mean = counts @ means / m
     variance = (squares.sum(axis=0) + counts @ (means - mean) ** 2) / m  # within the chunks, and between them
-    mean, variance = mean.astype(np.float32), variance.astype(np.float32)
-    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+    return mean.astype(np.float32), variance.astype(np.float32)
 
 
 def batch_norm_grad(gy, x, scale, mean, variance, eps):
-    """(gx, gscale, gshift) with gx = factor (gy - gshift / M - (x - mean) inverse gscale / M)."""
+    """(gx, gscale, gshift)."""
+    return in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps)
+
+
+def in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps, *more):
+    """(gx, gscale, gshift) with gx = factor (gy - gshift / M - (x - mean) inverse gscale / M).
+
+    correlations, combine: the kernels of that name below, or others that also take `more`.
+    """
     m = x.size // x.shape[-1]
     step = rows_of_a_chunk(x)
     sums, products = np.zeros((2, -(-m // step), x.shape[-1]))
-    share(correlations, len(sums), gy.reshape(m, -1), x.reshape(m, -1), mean, step, sums, products)
+    share(correlations, len(sums), gy.reshape(m, -1), x.reshape(m, -1), mean, *more, step, sums, products)
     inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
     factor, gscale, gshift = scale * inverse, products.sum(axis=0) * inverse, sums.sum(axis=0)
     columns = factor, factor * gshift / m, factor * inverse * gscale / m
     gx = empty(x.shape)
     columns = np.array(columns, np.float32)
-    share(combine, m, gy.reshape(m, -1), x.reshape(m, -1), mean, *columns, gx.reshape(m, -1))
+    share(combine, m, gy.reshape(m, -1), x.reshape(m, -1), mean, *more, *columns, gx.reshape(m, -1))
     return gx, gscale.astype(np.float32), gshift.astype(np.float32)
 
 
 def batch_norm_inference(x, scale, shift, mean, variance, eps):
     """y with a given mean and variance."""
-    factor = (scale / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
     y = empty(x.shape)
     rows = x.reshape(-1, x.shape[-1])
-    share(normalise, len(rows), rows, mean, factor, shift, y.reshape(rows.shape))
+    share(normalise, len(rows), rows, mean, factor_of(scale, variance, eps), shift, y.reshape(rows.shape))
     return y
+
+
+def factor_of(scale, variance, eps):
+    """scale / sqrt(variance + eps), (C,)."""
+    return (scale / np.sqrt(variance.astype(np.float64) + eps)).astype(np.float32)
 
 
 def rows_of_a_chunk(x):

@@ -13,10 +13,16 @@ ELEMENTS = (256,)
 
 def batch_norm(x, scale, shift, eps):
     """(y, mean, variance): y of the shape of x (..., C), the batch's statistics (C,)."""
+    mean, variance = statistics(x)
+    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+
+
+def statistics(x):
+    """The batch's mean and variance, (C,)."""
     c = x.shape[-1]
     mean, variance = empty(x, (c,)), empty(x, (c,))
     SOURCE.launch("batch_norm_statistics", ((c + 31) // 32,), COLUMNS, x, mean, variance, x.size // c, c)
-    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+    return mean, variance
 
 
 def batch_norm_grad(gy, x, scale, mean, variance, eps):

@@ -43,6 +43,7 @@ class Parameter(NamedTuple):
 def join(package: str, file: str, text: str) -> str:
     """The text with every `#include "..."` of a file of its own package replaced by that file, once each.
 
+    Another room's file is named from there: "../batch_norm/columns.cuh".
     `#line` keeps the compilers' messages in the files' own line numbers.
     """
     seen = set()

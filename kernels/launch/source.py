@@ -49,7 +49,7 @@ class Source:
     Attributes
     ----------
     name: its path for messages, "kernels/conv2d/conv2d.cu".
-    text: its text with the `#include`s of its own room joined in.
+    text: its text with its `#include`s joined in.
     kernels: the parameters of each of its kernels, by name.
     contract: whether the GPU's compiler may fuse a * b + c into one rounding. The host's never does.
     """

@@ -5,6 +5,7 @@ of this package alone. The derivation of each gradient stands at the head of its
 """
 
 from minigan.ops.batch_norm import batch_norm, batch_norm_inference, batch_norm_with_statistics
+from minigan.ops.batch_norm_leaky_relu import batch_norm_leaky_relu
 from minigan.ops.bce_with_logits import bce_with_logits
 from minigan.ops.conv2d import conv2d, conv2d_output_size, conv2d_transpose, conv2d_weight_grad
 from minigan.ops.elementwise import add, divide, multiply, power, subtract
@@ -19,6 +20,7 @@ __all__ = [
     "add",
     "batch_norm",
     "batch_norm_inference",
+    "batch_norm_leaky_relu",
     "batch_norm_with_statistics",
     "bce_with_logits",
     "broadcast_to",

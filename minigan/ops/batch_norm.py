@@ -48,7 +48,7 @@ class BatchNorm(Op):
         if gy is not None:
             gx, gscale, gshift = BatchNormGrad(self.mean, self.variance, self.eps)(gy, x, scale)
         if gmean is not None or gvariance is not None:  # the statistics are differentiable results too
-            (from_statistics,) = pullback(_statistics, [x], [gmean, gvariance])
+            (from_statistics,) = pullback(statistics, [x], [gmean, gvariance])
             gx = from_statistics if gx is None else gx + from_statistics
         return gx, gscale, gshift
 
@@ -70,7 +70,7 @@ class BatchNormGrad(Op):
     def definition(self, gy: Tensor, x: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The three formulas at the head of this file, in plain ops."""
         rows, m = _rows(x)
-        mean_x, variance_x = _statistics(x)
+        mean_x, variance_x = statistics(x)
         inverse = (variance_x + self.eps) ** -0.5
         normalized = (x - mean_x) * inverse
         gscale, gshift = sum(gy * normalized, rows), sum(gy, rows)
@@ -100,7 +100,7 @@ def _rows(x: Tensor) -> tuple[tuple[int, ...], int]:
     return tuple(range(x.ndim - 1)), math.prod(x.shape[:-1])
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """mean and variance (C,) of x (..., C) in plain ops."""
     rows, _ = _rows(x)
     mean_x = mean(x, rows)
@@ -116,7 +116,7 @@ def batch_norm_with_statistics(
     x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y."""
-    _channels("batch_norm", x, eps, scale=scale, shift=shift)
+    check_channels("batch_norm", x, eps, scale=scale, shift=shift)
     return BatchNorm(eps)(x, scale, shift)
 
 
@@ -124,11 +124,11 @@ def batch_norm_inference(
     x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float = 1e-5
 ) -> Tensor:
     """As batch_norm, with the statistics given: mean (C,) and variance (C,)."""
-    _channels("batch_norm_inference", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
+    check_channels("batch_norm_inference", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
     return BatchNormInference(eps)(x, scale, shift, mean, variance)
 
 
-def _channels(name: str, x: Tensor, eps: float, **vectors: Tensor) -> None:
+def check_channels(name: str, x: Tensor, eps: float, **vectors: Tensor) -> None:
     """Raise ValueError unless every vector has an element for each channel of x."""
     if x.ndim < 2 or x.size == 0:
         raise ValueError(f"{name}: x has shape {x.shape}; it must be (..., C) with at least one value a channel")

@@ -45,6 +45,11 @@ class LeakyReluGrad(Op):
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
     """x where it is positive, slope x elsewhere; any shape. `slope` lies in [0, 1]."""
-    if not 0 <= slope <= 1:
-        raise ValueError(f"leaky_relu: slope is {slope!r}; it must lie between 0 (ReLU) and 1 (the identity)")
+    check_slope("leaky_relu", slope)
     return LeakyRelu(slope)(x)
+
+
+def check_slope(name: str, slope: float) -> None:
+    """Raise ValueError unless it lies in [0, 1]."""
+    if not 0 <= slope <= 1:
+        raise ValueError(f"{name}: slope is {slope!r}; it must lie between 0 (ReLU) and 1 (the identity)")

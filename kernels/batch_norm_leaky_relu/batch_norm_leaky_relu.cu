@@ -1,0 +1,87 @@
+// batch_norm_leaky_relu.cu: y = n where n > 0, else slope n, where n = scale (x - mean) / sqrt(variance + eps) + shift
+//                                                                             (minigan/ops/batch_norm_leaky_relu.py)
+// Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift,
+//         gscale and gshift (C,); float32, C-contiguous
+//
+// n is never stored: whoever needs its sign computes it from x, always by `normalised`. mean and variance are those of
+// batch_norm_statistics in batch_norm.cu, whose other kernels these are, but for the rectifier.
+
+#include "../batch_norm/columns.cuh"
+
+// The gradient at n.
+__device__ float gradient_at_n(float gy, float n, float slope) { return n > 0.0f ? gy : slope * gy; }
+
+// ---- batch_norm_leaky_relu ------------------------------------------------------------------------------------------
+// Launch  a thread an element: grid (size / 256), block (256)
+extern "C" __global__ void batch_norm_leaky_relu(
+    const float* __restrict__ x,         // (M,C)
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    float* __restrict__ y,               // (M,C)
+    int size, int C, float eps, float slope) {
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
+    if (e < size) {
+        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
+        y[e] = n > 0.0f ? n : slope * n;
+    }
+}
+
+// ---- batch_norm_leaky_relu_grad_sums --------------------------------------------------------------------------------
+// gscale = sum gn xhat, gshift = sum gn, over the rows, with xhat = (x - mean) / sqrt(variance + eps).
+// Launch  grid (tiles of C), block (CHANNELS, ROWS)
+// Sums    thread (c, t) adds rows t, t + ROWS, ... in this order; then the tree.
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_sums(
+    const float* __restrict__ gy,        // (M,C)
+    const float* __restrict__ x,         // (M,C)
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    float* __restrict__ gscale,          // (C,)
+    float* __restrict__ gshift,          // (C,)
+    int M, int C, float eps, float slope) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x;
+    const int rows = c < C ? M : 0;  // a thread beyond the last channel sums nothing but meets every barrier
+
+    float products = 0.0f, sum = 0.0f;
+    for (int m = threadIdx.y; m < rows; m += ROWS) {
+        const long long e = (long long)m * C + c;
+        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
+        const float gn = gradient_at_n(gy[e], n, slope);
+        products += gn * (x[e] - mean[c]);
+        sum += gn;
+    }
+    products = sum_over_rows(products);
+    sum = sum_over_rows(sum);
+
+    if (threadIdx.y == 0 && c < C) {
+        gscale[c] = products / sqrtf(variance[c] + eps);  // xhat's denominator is the column's: it waits for the end
+        gshift[c] = sum;
+    }
+}
+
+// ---- batch_norm_leaky_relu_grad -------------------------------------------------------------------------------------
+// gx = scale / sqrt(variance + eps) (gn - gshift / M - xhat gscale / M).
+// Launch  a thread an element: grid (size / 256), block (256)
+extern "C" __global__ void batch_norm_leaky_relu_grad(
+    const float* __restrict__ gy,        // (M,C)
+    const float* __restrict__ x,         // (M,C)
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    const float* __restrict__ gscale,    // (C,)
+    const float* __restrict__ gshift,    // (C,)
+    float* __restrict__ gx,              // (M,C)
+    int size, int M, int C, float eps, float slope) {
+    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
+    if (e < size) {
+        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
+        const float gn = gradient_at_n(gy[e], n, slope);
+        const float deviation = sqrtf(variance[c] + eps);
+        const float xhat = (x[e] - mean[c]) / deviation;
+        gx[e] = scale[c] / deviation * (gn - gshift[c] / M - xhat * gscale[c] / M);
+    }
+}

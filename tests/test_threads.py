@@ -1,0 +1,188 @@
+"""How the CPU's kernels share the cores, and the memory of their arrays."""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+
+import cases
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import kernels
+from kernels import memory, threads
+
+LARGE = {  # sizes that are shared between threads; what is not here is shared at the sizes of `cases` or not at all
+    "conv2d": (8, 17, 16, 32, 64, (4, 4, 2), 1),
+    "conv2d_transpose": (3, 16, 18, 64, 32, (5, 5, 1), 2),
+    "conv2d_weight_grad": (8, 17, 16, 32, 64, (4, 4, 2), 1),
+    "add": ((64, 32, 32, 8), 0, 7),
+    "sum": ((64, 32, 32, 8), 7),
+    "adam": ((200_000,), 3),
+    "leaky_relu": ((64, 32, 32, 8),),
+    "leaky_relu_grad": ((64, 32, 32, 8),),
+    "normal": ((1, 2, 3, 4, 5, 6), (100, 1021)),
+}
+
+
+@pytest.fixture(autouse=True)
+def as_many_threads_afterwards():
+    yield
+    threads.use_threads(threads.cpus())
+
+
+@pytest.mark.parametrize("kernel", sorted(kernels.device("cpu").kernels))
+@pytest.mark.parametrize("conv", ["auto", "direct"])
+def test_same_bits_on_any_number_of_threads(kernel, conv):
+    """1, 2 and 3 threads give the same bits: who computes an element does not matter to how it is computed."""
+    if conv == "direct" and not kernel.startswith("conv2d"):
+        pytest.skip("the same kernel")
+    arguments = cases.fixed(kernel)
+    if kernel in LARGE:
+        arguments.append(cases.CASES[kernel].arguments(np.random.default_rng(1), *LARGE[kernel]))
+    run = kernels.device("cpu", conv).kernels[kernel]
+    bits = []
+    for count in (1, 2, 3):
+        threads.use_threads(count)
+        copies = [[a.copy() if isinstance(a, np.ndarray) else a for a in case] for case in arguments]
+        results = [run(*case) for case in copies]
+        arrays = [a for result in results for a in (result if isinstance(result, tuple) else (result,))]
+        arrays = [a for case in copies for a in case] if kernel == "adam" else arrays
+        bits.append([np.asarray(a).tobytes() for a in arrays])
+    assert bits[0] == bits[1] == bits[2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize(("indices", "grain"), [(0, 1), (1, 1), (2, 1), (1000, 1), (1000, 300), (7, 100)])
+def test_every_index_once(count, indices, grain):
+    """The parts cover range(indices), and no two of them share an index."""
+    threads.use_threads(count)
+    seen = np.zeros(indices, int)
+
+    def part(first, last, step):
+        seen[first:last] += step
+
+    threads.share(part, indices, 1, grain=grain)
+    assert seen.tolist() == [1] * indices
+
+
+def test_threads_work_at_the_same_time():
+    """Two parts that wait for one another can both go on."""
+    threads.use_threads(2)
+    both = threading.Barrier(2, timeout=10)
+    threads.share(lambda first, last: both.wait() if first % 2 == 0 or last == 2 else None, 2)
+
+
+@pytest.mark.parametrize("culprit", [0, 1, 7])
+def test_an_error_in_any_part_is_raised(culprit):
+    """Whichever thread it happens in; and the next call works."""
+    threads.use_threads(2)
+
+    def part(first, last):
+        time.sleep(0.001)  # so that both take part
+        if first <= culprit < last:
+            raise ZeroDivisionError("in a part")
+
+    with pytest.raises(ZeroDivisionError, match="in a part"):
+        threads.share(part, 8)
+    threads.share(lambda first, last: None, 8)
+
+
+def test_numpys_error_state_is_the_callers():
+    """What the caller has told NumPy not to warn of, it does not warn of in another thread either."""
+    threads.use_threads(2)
+    both = threading.Barrier(2, timeout=10)
+
+    def part(first, last):
+        both.wait()
+        np.float32(1e30) * np.float32(1e30)
+
+    with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+        threads.share(part, 2)
+    with np.errstate(over="ignore"):
+        threads.share(part, 2)
+
+
+def test_calls_from_several_threads():
+    """One after the other, each gets its own result."""
+    totals = np.zeros(4, int)
+
+    def call(caller):
+        def part(first, last):
+            totals[caller] += last - first
+
+        for _ in range(50):
+            threads.share(part, 10)
+
+    threads.use_threads(1)  # a part of `totals` is added to by one thread at a time
+    callers = [threading.Thread(target=call, args=(caller,)) for caller in range(4)]
+    for thread in callers:
+        thread.start()
+    for thread in callers:
+        thread.join(timeout=30)
+    assert totals.tolist() == [500] * 4
+
+
+def test_no_more_threads_than_asked_for():
+    """The BLAS computes in the thread that calls it, and a smaller team lets its helpers go."""
+    threads.use_threads(5)
+    threads.share(lambda first, last: None, 10)
+    assert threads.thread_count() == 5
+    threads.use_threads(2)
+    for _ in range(100):
+        alive = [thread for thread in threading.enumerate() if thread.name == threads.NAME]
+        if len(alive) == 1:
+            break
+        time.sleep(0.01)
+    assert len(alive) == 1
+    assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
+
+
+def test_as_many_threads_as_cpus(monkeypatch):
+    """Those that the process may use, not those that the machine has."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 8}, raising=False)
+    assert threads.cpus() == 3
+
+
+# ---- memory ----------------------------------------------------------------------------------------------------------
+
+
+def address(array):
+    return array.ctypes.data
+
+
+def test_memory_is_used_again():
+    """What an array leaves, the next one of its size takes; not while a view of it is left."""
+    a = memory.empty((1 << 16, 3))
+    assert a.dtype == np.float32
+    assert a.shape == (1 << 16, 3)
+    before = address(a)
+    assert before % memory.LINE == 0
+    b = memory.empty((3, 1 << 16))
+    assert address(b) != before
+    view = a[5:].T
+    del a
+    gc.collect()
+    c = memory.empty(3 << 16)
+    assert address(c) not in (before, address(b))
+    del view
+    gc.collect()
+    assert address(memory.empty((3 << 16, 1))) == before
+
+
+def test_memory_that_is_kept_is_bounded():
+    """All that is held is never more than what was lent at one time."""
+    store = memory.Store()
+    blocks = [store.lend(size) for size in (1000, 2000, 3000)]
+    for block in blocks:
+        store.take_back(block)
+    assert (store.lent, store.kept) == (0, 6000)
+    store.take_back(store.lend(2000))
+    assert store.kept == 6000  # it was there
+    large = store.lend(5000)
+    assert store.lent + store.kept <= 6000  # what had waited longest is gone
+    store.take_back(large)
+    assert store.lent == 0
