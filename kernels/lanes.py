@@ -164,19 +164,19 @@ def _plus(a, b):
 
 @intrinsic
 def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
-    """Z = M X Mᵀ for a matrix M (n,l), a tuple of rows, and a tile X (l,l) whose elements are Lanes.
+    """Z = M X Mᵀ for a matrix M (n,side), a tuple of rows, and a tile X (side,side) whose elements are Lanes.
 
-    X[i,j] is at source[first + (i l + j) stride], Z[p,q] goes to target[to + (p n + q) to_stride]. The tuple's type
-    tells n and l, so there are no loops left: the columns of X become those of M X, then row by row those meet M again.
+    X[i,j] is at source[first + (i side + j) stride], Z[p,q] goes to target[to + (p n + q) to_stride]. The tuple's type
+    tells n and side, so no loops are left: the columns of X become those of M X, then row by row those meet M again.
     """
-    n, l = len(matrix), len(matrix[0])
+    n, side = len(matrix), len(matrix[0])
 
     def generate(context, builder, signature, arguments):
         matrix, source, first, stride, target, to, to_stride = arguments
         source = _data(context, builder, signature.args[1], source)
         target = _data(context, builder, signature.args[4], target)
         rows = [builder.extract_value(matrix, p) for p in range(n)]
-        rows = [[_splat(builder, builder.extract_value(row, i)) for i in range(l)] for row in rows]
+        rows = [[_splat(builder, builder.extract_value(row, i)) for i in range(side)] for row in rows]
 
         def combine(row, values):
             total = builder.fmul(row[0], values[0])
@@ -188,8 +188,8 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
             return builder.add(start, builder.mul(stride, _index(number)))
 
         half = []  # the columns of M X
-        for j in range(l):
-            column = [_load(builder, source, element(first, stride, i * l + j)) for i in range(l)]
+        for j in range(side):
+            column = [_load(builder, source, element(first, stride, i * side + j)) for i in range(side)]
             half.append([combine(row, column) for row in rows])
         for p in range(n):
             for q in range(n):
@@ -204,7 +204,7 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
 def transpose_tile(typing, source, first, stride, target, to, to_stride):
     """target[to + j to_stride + i] = source[first + i stride + j] for i and j below LANES.
 
-    In halves: of the rows' lanes, the upper half of one half of the rows changes places with the lower half of the other;
+    In halves: the upper half of the lanes of one half of the rows changes places with the lower half of the other's;
     then quarters do, and so on down to single lanes.
     """
 

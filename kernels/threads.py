@@ -15,6 +15,7 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
+import itertools
 import os
 import queue
 import threading
@@ -119,7 +120,7 @@ def share(kernel: Callable, count: int, *arguments, grain: int = 1) -> None:
         return
     parts = min(-(-count // grain), PARTS * team.count)
     bounds = [count * part // parts for part in range(parts + 1)]
-    waiting = collections.deque(zip(bounds[:-1], bounds[1:], strict=True))
+    waiting = collections.deque(itertools.pairwise(bounds))
 
     def work() -> None:
         while True:

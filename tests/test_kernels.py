@@ -123,7 +123,7 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
 
 @bound
 def batch_norm_leaky_relu(x, scale, shift, eps, slope):
-    """No error of the normalised x grows in the rectifier, which is no steeper than 1; the slope and a product follow."""
+    """No error of the normalised x grows in the rectifier, whose slope is at most 1; that and a product are rounded."""
     y, mean, variance = batch_norm(x, scale, shift, eps)
     normalised, *_ = REFERENCE.batch_norm(x, scale, shift, eps)
     return y + gamma(2) * (abs(normalised) + y), mean, variance
@@ -135,7 +135,8 @@ def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):
     gn = abs(REFERENCE.leaky_relu_grad(gy, REFERENCE.batch_norm_inference(x, scale, shift, mean, variance, eps), slope))
     plain = batch_norm_grad(gn, x, scale, mean, variance, eps)
     m = x.size // x.shape[-1]
-    return tuple(bound * gamma(roundings + 2) / gamma(roundings) for bound, roundings in zip(plain, (m + 22, m + 7, m)))
+    roundings = m + 22, m + 7, m
+    return tuple(bound * gamma(n + 2) / gamma(n) for bound, n in zip(plain, roundings, strict=True))
 
 
 @bound

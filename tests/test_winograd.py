@@ -1,7 +1,7 @@
 """Winograd's convolution: exact in rational numbers, within its own rounding in float32, and as good as float32 is.
 
-The bounds: a transform is two small matrix products, so its numbers pass through n + 1 roundings twice (n terms, and the
-matrix's entries are rounded too), and the products are summed over all channels. As in test_kernels.py, what passes
+The bounds: a transform is two small matrix products, so its numbers pass twice through n + 1 roundings (n terms, and
+the matrix's entries are rounded too), and the products are summed over all channels. As in test_kernels.py, what passes
 through N roundings is off by at most gamma(N) times the same computation with absolute values, of the matrices too.
 """
 
@@ -27,22 +27,22 @@ ALGORITHMS = [(m, r) for r, outputs in cpu.OUTPUTS.items() for m in outputs]
 
 @pytest.mark.parametrize(("m", "r"), ALGORITHMS)
 def test_matrices(m, r):
-    """sum over e of B[e,l] G[e,j] A[e,i] is 1 where l = i + j and else 0: the trilinear form of one axis, exactly."""
+    """sum over e of B[e,k] G[e,j] A[e,i] is 1 where k = i + j and else 0: the trilinear form of one axis, exactly."""
     letter = winograd.matrices(m, r)
-    for l, j, i in itertools.product(range(m + r - 1), range(r), range(m)):
-        total = sum(b[l] * g[j] * a[i] for b, g, a in zip(letter["x"], letter["w"], letter["y"], strict=True))
-        assert total == (l == i + j)
+    for k, j, i in itertools.product(range(m + r - 1), range(r), range(m)):
+        total = sum(b[k] * g[j] * a[i] for b, g, a in zip(letter["x"], letter["w"], letter["y"], strict=True))
+        assert total == (k == i + j)
 
 
 # ---- any sizes, within the bound of the roundings --------------------------------------------------------------------
 
 
-def pixels_of_tiles(letter, l, height, width):
-    """Where the tiles' pixels are in a picture with a margin that holds all of them: (rows, l, fold) and alike for columns,
-    and the margin's (top, bottom), (left, right)."""
+def pixels_of_tiles(letter, side, height, width):
+    """Where the tiles' pixels are in a picture with a margin that holds them all: (rows, side, fold), and the margin,
+    (top, bottom); and the same for columns."""
 
     def axis(tiles, length):
-        at = (np.arange(tiles)[:, None, None] * letter.step + np.arange(l)[:, None]) * letter.fold
+        at = (np.arange(tiles)[:, None, None] * letter.step + np.arange(side)[:, None]) * letter.fold
         at = at + np.arange(letter.fold)
         return at, (letter.padding, max(0, at.max() + 1 - letter.padding - length))
 
@@ -54,7 +54,7 @@ def to_points(pictures, letter):
     matrix = abs(np.array(letter.to, np.float64))
     (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, matrix.shape[1], *pictures.shape[1:3])
     padded = np.pad(abs(pictures), ((0, 0), vertical, horizontal, (0, 0)))
-    tiles = padded[:, rows[:, :, :, None, None, None], columns]  # (N, rows, l, fold, columns, l, fold, C)
+    tiles = padded[:, rows[:, :, :, None, None, None], columns]  # (N, rows, side, fold, columns, side, fold, C)
     points = np.einsum("pi,qj,nrifcjgk->pqnrcfgk", matrix, matrix, tiles, optimize=True)
     return points.reshape(len(matrix) ** 2, -1, letter.fold**2 * pictures.shape[3])
 
@@ -62,8 +62,8 @@ def to_points(pictures, letter):
 def from_points(points, letter, shape):
     """Its adjoint: the pictures' shape is given."""
     matrix = abs(np.array(letter.to, np.float64))
-    n, l = matrix.shape
-    (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, l, *shape[1:3])
+    n, side = matrix.shape
+    (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, side, *shape[1:3])
     fold = letter.fold
     points = points.reshape(n, n, shape[0], letter.rows, letter.columns, fold, fold, shape[3])
     tiles = np.einsum("pi,qj,pqnrcfgk->rifcjgnk", matrix, matrix, points, optimize=True)
@@ -77,9 +77,8 @@ def bounds(x, w, y, algorithm):
     """How far the three derivatives may be off, element by element."""
     letters = algorithm.letters(y.shape[1:3])
     px, pw, py = (to_points(a, letters[name]) for a, name in ((x, "x"), (w, "w"), (y, "y")))
-    n, r, m = len(letters["x"].to), len(letters["w"].back), len(letters["y"].back)
-    transforms = 2 * (n + 1) + 2 * (r + 1) + 2 * (m + 1)  # one letter's sums are over its points, which are n or more
-    transforms += 2 * (n - min(r, m))
+    n, r = len(letters["x"].to), len(letters["w"].back)
+    transforms = 3 * 2 * (n + 1)  # two letters to points and one back, each on two axes
     return (
         gamma(transforms + px.shape[2]) * from_points(px @ pw.transpose(0, 2, 1), letters["y"], y.shape),
         gamma(transforms + y.shape[3] + r * r) * from_points(py @ pw, letters["x"], x.shape),

@@ -1,6 +1,6 @@
 """Convolution with fewer multiplications (Winograd 1980; Lavin and Gray 2016).
 
-A sum of r products at each of m neighbouring places takes m r multiplications. Polynomials do it with n = m + r - 1: the
+A sum of r products at each of m neighbouring places takes m r multiplications. Polynomials do with n = m + r - 1: the
 product of y (m coefficients) and w (r coefficients) has n, and n values at as many points p determine it. So evaluate
 both, multiply value by value, and interpolate. As the trilinear form of one axis:
 
@@ -17,7 +17,7 @@ the same once more, because T is linear in each letter: the derivative by x has 
     conv2d_transpose    x  =  Bᵀ ((A y) (G w))      n² matrix products
     conv2d_weight_grad  w  =  Gᵀ ((B x) (A y))
 
-A stride is folded away first: with stride s, pixel (s i + a, s j + b) of channel c is pixel (i, j) of channel (a, b, c),
+A stride is folded away first: with stride s pixel (s i + a, s j + b) of channel c is pixel (i, j) of channel (a, b, c),
 and filters of R taps become filters of r = ceil(R / s) with stride 1, the missing taps being 0.
 
     R  stride     r   m    n    multiplications
@@ -86,9 +86,9 @@ def _product(roots: list[Fraction]) -> list[Fraction]:
 class Letter(NamedTuple):
     """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
 
-    to: the letter's matrix (n,l), a tuple of rows of float32; back: its transpose.
-    fold: the stride that is folded away. A tile is l by l folded pixels; one begins at every `step` of them, the first
-    at pixel -padding. rows, columns: of tiles in a picture.
+    to: the letter's matrix (n,side), a tuple of rows of float32; back: its transpose.
+    fold: the stride that is folded away. A tile is `side` by `side` folded pixels; one begins at every `step` of them,
+    the first at pixel -padding. rows, columns: of tiles in a picture.
     """
 
     to: tuple
@@ -382,8 +382,8 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
     """A part of the channels of pictures first to last; the tiles of picture `base` come first in `points`."""
     _, height, width, channels = pictures.shape
     pixels = pictures.reshape(-1)
-    fold, l = letter.fold, len(letter.to[0])
-    tile = np.empty(l * l * LANES, np.float32)
+    fold, side = letter.fold, len(letter.to[0])
+    tile = np.empty(side * side * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
     next_tile = letter.step * fold * channels
@@ -396,8 +396,8 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
                     left = column * letter.step * fold + phase % fold - letter.padding
                     for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
                         at = 0
-                        for h in range(top, top + l * fold, fold):
-                            for w in range(left, left + l * fold, fold):
+                        for h in range(top, top + side * fold, fold):
+                            for w in range(left, left + side * fold, fold):
                                 if 0 <= h < height and 0 <= w < width:
                                     pixel = ((b * height + h) * width + w) * channels + c
                                     prefetch(pixels, pixel + next_tile)
@@ -416,8 +416,8 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
     """The adjoint of `to_points`: that part of pictures first to last becomes the sum of its tiles."""
     _, height, width, channels = pictures.shape
     pixels = pictures.reshape(-1)
-    fold, l = letter.fold, len(letter.back)
-    tile = np.empty(l * l * LANES, np.float32)
+    fold, side = letter.fold, len(letter.back)
+    tile = np.empty(side * side * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
     for b in range(first, last):
@@ -437,8 +437,8 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
                         place += (c // PANEL - part.panel) * layout.panel + c % PANEL
                         both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
                         at = 0
-                        for h in range(top, top + l * fold, fold):
-                            for w in range(left, left + l * fold, fold):
+                        for h in range(top, top + side * fold, fold):
+                            for w in range(left, left + side * fold, fold):
                                 if 0 <= h < height and 0 <= w < width:
                                     pixel = ((b * height + h) * width + w) * channels + c
                                     store(pixels, pixel, load(pixels, pixel) + load(tile, at))

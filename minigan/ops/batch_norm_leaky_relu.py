@@ -10,9 +10,9 @@ Let gy arrive. The chain rule takes it through the two in turn, first to n, from
     gshift = Σ gn                           gscale = Σ gn x̂
     gx = scale/σ (gn - gshift/M - x̂ gscale/M)                                       (batch_norm_leaky_relu_grad)
 
-Of n the gradient needs the sign alone, and x, scale and shift tell it again. So nothing of the size of a picture is kept
-but x, which is there anyway, and neither n nor gn is ever in memory: forward and back each read a picture, or two, twice
-and write one.
+Of n the gradient needs the sign alone, and x, scale and shift tell it again. So nothing of the size of a picture is
+kept but x, which is there anyway, and neither n nor gn is ever in memory: the way forward reads one picture twice and
+writes one, the way back reads two twice and writes one.
 """
 
 from __future__ import annotations
