@@ -28,6 +28,17 @@ def _normal(*shapes):
     return lambda rng: [rng.standard_normal(shape) for shape in shapes]
 
 
+def _away_from_the_kink(rng):
+    """x (3,2,2,3), scale and shift for which |scale (x - mean) / sqrt(variance + eps) + shift| is at least 0.25.
+
+    In each channel six numbers are in [0.8, 1.2] and six in [-1.2, -0.8]. So the mean is within 0.2 of 0, the deviation
+    at most 1.2, and each number at least 0.6 / 1.2 deviations from the mean.
+    """
+    signs = rng.permuted(np.tile([1.0, -1.0], (3, 6)), axis=1).T.reshape(3, 2, 2, 3)
+    scale = rng.choice([-1.0, 1.0], 3) * rng.uniform(0.7, 1.5, 3)
+    return [signs * rng.uniform(0.8, 1.2, (3, 2, 2, 3)), scale, rng.uniform(-0.1, 0.1, 3)]
+
+
 CASES = {
     "add": (ops.add, _normal((2, 3), (2, 3))),
     "add, broadcast": (ops.add, _normal((2, 3, 4), (3, 1))),
@@ -65,14 +76,9 @@ CASES = {
     "batch_norm": (ops.batch_norm, _normal((3, 2, 2, 3), (3,), (3,))),
     "batch_norm's mean": (lambda *a: ops.batch_norm_with_statistics(*a)[1] ** 2, _normal((5, 3), (3,), (3,))),
     "batch_norm's variance": (lambda *a: ops.batch_norm_with_statistics(*a)[2], _normal((5, 3), (3,), (3,))),
-    "batch_norm_leaky_relu": (
-        lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[0],
-        _normal((3, 2, 2, 3), (3,), (3,)),
-    ),
-    "batch_norm_leaky_relu's mean": (
-        lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[1] ** 2,
-        _normal((5, 3), (3,), (3,)),
-    ),
+    "batch_norm_leaky_relu": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[0], _away_from_the_kink),
+    "batch_norm_leaky_relu's mean": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[1] ** 2, _away_from_the_kink),
+    "batch_norm_leaky_relu's variance": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[2], _away_from_the_kink),
     "batch_norm_inference": (
         ops.batch_norm_inference,
         lambda rng: [*_normal((5, 3), (3,), (3,), (3,))(rng), rng.uniform(0.5, 2, 3)],
