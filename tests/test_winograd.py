@@ -18,9 +18,12 @@ from hypothesis import strategies as st
 from test_kernels import gamma
 
 import kernels
+from benchmarks.train_step import loss_bound
 from kernels.conv2d import cpu, direct, reference, winograd
+from minigan.autograd import Tensor
 from minigan.nn import Conv2d, Conv2dTranspose
 from minigan.options import new_settings, parse
+from minigan.train import Game
 
 ALGORITHMS = [(m, r) for r, outputs in cpu.OUTPUTS.items() for m in outputs]
 
@@ -155,8 +158,6 @@ def test_many_groups(monkeypatch):
 
 def layers(preset):
     """The convolutions of both networks: x's and w's shapes (without the batch axis), stride and padding."""
-    from minigan.train import Game
-
     given = ["--preset", preset, "--batch-size", "2", "--device", "cpu"]
     game = Game(new_settings(parse(given)), kernels.device("cpu"))
     for network, shape in ((game.generator, game.networks.z_shape), (game.discriminator, game.networks.picture)):
@@ -189,6 +190,26 @@ def test_as_exact_as_the_direct_sum(preset, seed):
             print(f"{preset} {name} x {x.shape} w {w.shape}: {errors[0] / errors[1]:.1f} times")
             assert errors[0] <= 6 * errors[1], (name, x.shape, w.shape)
     assert found  # or nothing was tested
+
+
+def test_training_follows_the_direct_sum(seed):
+    """The losses of a short training, with --conv direct and without, stay together.
+
+    After a step two right float32 implementations differ by at most `loss_bound` (it is derived there), with sums of
+    the usual rounding; Winograd's may be 6 times that, as above, and every step adds as much again.
+    """
+    given = ["--preset", "tiny32", "--batch-size", "8", "--device", "cpu", "--seed", str(seed)]
+    settings = [new_settings(parse([*given, "--conv", conv])) for conv in ("auto", "direct")]
+    games = [Game(s, kernels.device("cpu", s.conv)) for s in settings]
+    rng = np.random.default_rng(seed)
+    bits_differ = False
+    for step in range(1, 9):
+        real = rng.uniform(-1, 1, (8, 32, 32, 3)).astype(np.float32)
+        ours, plain = (game.step(Tensor(game.device.array(real), game.device)) for game in games)
+        for loss in ("d_loss", "g_loss"):
+            assert abs(ours[loss].item() / plain[loss].item() - 1) <= step * 6 * loss_bound(games[0].networks), step
+            bits_differ |= ours[loss].item() != plain[loss].item()
+    assert bits_differ  # or one algorithm was compared with itself
 
 
 def test_the_rule():
