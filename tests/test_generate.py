@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from commands import refused
 from PIL import Image
 
 import kernels
+from kernels.threads import thread_count, use_threads
 from minigan import generate, models, train
 from minigan.autograd import Tensor, no_grad
 from minigan.pictures import to_uint8
@@ -105,6 +107,13 @@ def test_each_picture_gets_a_file(run, capsys, here):
     generate.generate([str(run.folder), "--count", "2", "--each", "c", "--out", "d.png", "--device", "cpu"])
     assert (here / "c/00001.png").exists()
     assert (here / "d.png").exists()
+
+
+def test_threads_are_as_asked(run, request):
+    """--threads is how many the CPU's kernels have."""
+    request.addfinalizer(partial(use_threads, thread_count()))
+    generate.generate([str(run.folder), "--count", "1", "--device", "cpu", "--threads", "3"])
+    assert thread_count() == 3
 
 
 def test_without_options_it_draws_64(run, here):
