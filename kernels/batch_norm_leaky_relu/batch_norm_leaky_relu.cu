@@ -56,10 +56,9 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_su
     products = sum_over_rows(products);
     sum = sum_over_rows(sum);
 
-    if (threadIdx.y == 0 && c < C) {
-        gscale[c] = products / sqrtf(variance[c] + eps);  // xhat's denominator is the column's: it waits for the end
-        gshift[c] = sum;
-    }
+    // All threads know both sums, so one warp stores each. xhat's denominator is the column's: it waited until now.
+    if (threadIdx.y == 0 && c < C) gshift[c] = sum;
+    if (threadIdx.y == 1 && c < C) gscale[c] = products / sqrtf(variance[c] + eps);
 }
 
 // ---- batch_norm_leaky_relu_grad -------------------------------------------------------------------------------------
