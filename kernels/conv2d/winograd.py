@@ -38,9 +38,24 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, prefetch, splat, store, transpose_tile
+from kernels.conv2d.tiles import (
+    SLAB,
+    Layout,
+    Letter,
+    Part,
+    by_blocks,
+    by_panels,
+    by_slabs,
+    correlate,
+    from_points,
+    multiply,
+    to_points,
+    transpose,
+    whole,
+)
+from kernels.lanes import PANEL, ROWS
 from kernels.memory import empty
-from kernels.threads import compiled, share, thread_count
+from kernels.threads import share, thread_count
 
 __all__ = ["Algorithm", "conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
@@ -50,7 +65,6 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
-SLAB = 128  # terms of a sum that are added up at a time: rounding grows more slowly, and a slab of filters stays near
 CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
 
 
@@ -80,47 +94,6 @@ def _product(roots: list[Fraction]) -> list[Fraction]:
     return coefficients
 
 
-# ---- what the kernels are told ---------------------------------------------------------------------------------------
-
-
-class Letter(NamedTuple):
-    """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
-
-    to: the letter's matrix (n,side), a tuple of rows of float32; back: its transpose.
-    fold: the stride that is folded away. A tile is `side` by `side` folded pixels; one begins at every `step` of them,
-    the first at pixel -padding. rows, columns: of tiles in a picture.
-    """
-
-    to: tuple
-    back: tuple
-    fold: int
-    padding: int
-    step: int
-    rows: int
-    columns: int
-
-
-class Layout(NamedTuple):
-    """Where the transformed tiles are: how many floats it is from one to the next of these.
-
-    Point, phase, panel of channels, block of ROWS tiles; in a block a tile's PANEL channels follow the other's.
-    """
-
-    point: int
-    phase: int
-    panel: int
-    block: int
-
-
-class Part(NamedTuple):
-    """A part of a picture's folded channels: whole phases, and panels of each."""
-
-    phase: int
-    phases: int  # where it ends
-    panel: int
-    panels: int  # where it ends
-
-
 class Algorithm(NamedTuple):
     """m outputs a tile and r taps a filter on each axis, after folding a stride away."""
 
@@ -131,12 +104,13 @@ class Algorithm(NamedTuple):
 
     def letters(self, size: tuple[int, int]) -> dict[str, Letter]:
         """x, w and y, for y of (P, Q) = size."""
-        exact = matrices(self.m, self.r)
+        tiles = [-(-length // self.m) for length in size]
         cut = {
-            "x": (self.stride, self.padding, self.m, *(-(-length // self.m) for length in size)),
+            "x": (self.stride, self.padding, self.m, *tiles),
             "w": (self.stride, 0, 1, 1, 1),
-            "y": (1, 0, self.m, *(-(-length // self.m) for length in size)),
+            "y": (1, 0, self.m, *tiles),
         }
+        exact = matrices(self.m, self.r)
         return {a: Letter(_rounded(rows), _rounded(zip(*rows, strict=True)), *cut[a]) for a, rows in exact.items()}
 
 
@@ -144,63 +118,14 @@ def _rounded(rows) -> tuple[tuple[np.float32, ...], ...]:
     return tuple(tuple(np.float32(float(value)) for value in row) for row in rows)
 
 
-def whole(letter: Letter, pictures) -> Part:
-    """All channels of these pictures."""
-    return Part(0, letter.fold**2, 0, pictures.shape[3] // PANEL)
-
-
-def by_panels(part: Part, tiles: int) -> Layout:
-    """(points, phases, panels, tiles, PANEL)."""
-    panel = tiles * PANEL
-    phase = (part.panels - part.panel) * panel
-    return Layout(apart((part.phases - part.phase) * phase), phase, panel, ROWS * PANEL)
-
-
-def by_blocks(part: Part, tiles: int) -> Layout:
-    """(points, blocks of tiles, phases, panels, ROWS, PANEL), with room for whole blocks."""
-    panel = ROWS * PANEL
-    phase = (part.panels - part.panel) * panel
-    block = (part.phases - part.phase) * phase
-    return Layout(apart(-(-tiles // ROWS) * block), phase, panel, block)
-
-
-def by_slabs(part: Part, tiles: int) -> Layout:
-    """(points, blocks of tiles, panels, phases, ROWS, PANEL): a left factor, in the order in which it is read."""
-    phase = ROWS * PANEL
-    panel = (part.phases - part.phase) * phase
-    block = (part.panels - part.panel) * panel
-    return Layout(apart(-(-tiles // ROWS) * block), phase, panel, block)
-
-
-def apart(size: int) -> int:
-    """A distance of at least `size` floats that is no power of two: the n² points of a tile, all written at once, would
-    compete for few places of the cache."""
-    return size + LANES
-
-
-# ---- the three derivatives -------------------------------------------------------------------------------------------
+# ---- conv2d and conv2d_transpose -------------------------------------------------------------------------------------
 
 
 def conv2d(x, w, algorithm, size):
     """dT/dy (N,P,Q,K) with (P, Q) = size."""
     y = empty((len(x), *size, len(w)))
     letters = algorithm.letters(size)
-    _, r, s, c = w.shape
-    channels = Part(0, algorithm.stride**2, 0, 0)
-    width = slab_width(c, algorithm.stride**2)
-
-    def place(part):  # (points, panels of K, phases, channels of the slab, PANEL)
-        panel = algorithm.stride**2 * width * PANEL
-        return Layout(apart((part.panels - part.panel) * panel), width * PANEL, panel, ROWS * PANEL)
-
-    def filters_to_points(slab, part, points):
-        filters = w[part.panel * PANEL : part.panels * PANEL]
-        turned = empty((width, r, s, len(filters)))
-        transpose(slab * width, filters, turned)
-        every = channels._replace(panels=part.panels - part.panel)
-        to_points(0, width, turned, letters["w"], every, 0, points, place(part))
-
-    _multiply(x, letters["x"], filters_to_points, place, width, y, letters["y"])
+    Product(x, letters["x"], FiltersByK(w, letters["w"]), y, letters["y"]).compute()
     return y
 
 
@@ -208,268 +133,192 @@ def conv2d_transpose(y, w, algorithm, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
     x = empty((len(y), *size, w.shape[3]))
     letters = algorithm.letters(y.shape[1:3])
-    width = slab_width(len(w), 1)
-
-    def place(part):  # (points, phases, panels of C, filters of the slab, PANEL)
-        return by_panels(part, width)
-
-    def filters_to_points(slab, part, points):
-        first = slab * width
-        to_points(first, first + width, w, letters["w"], part, first, points, place(part))
-
-    _multiply(y, letters["y"], filters_to_points, place, width, x, letters["x"])
+    Product(y, letters["y"], FiltersByC(w, letters["w"]), x, letters["x"]).compute()
     return x
 
 
 def slab_width(channels: int, phases: int) -> int:
-    """How many of the channels that are summed over are a slab: SLAB terms or fewer, and whole panels."""
+    """How many of the channels that are summed over are a slab: with their phases SLAB terms or fewer; whole panels."""
     return PANEL * math.gcd(channels // PANEL, max(1, SLAB // phases // PANEL))
 
 
-def _multiply(source, a, filters_to_points, place, width, target, b):
-    """target = the points of source, times the filters', and back; a and b are the letters of source and target.
+class FiltersByK:
+    """w (K,R,S,C) as the right factor of y = x w: a row for each phase and channel of x, a column for each of K.
 
-    filters_to_points(slab, part, points): the transformed filters, for `width` channels of the source and a part of the
-    target's, to `points`, where they lie as place(part) says.
-
-    The larger factor goes through in parts, the smaller one is transformed once and kept: groups of pictures, or panels
-    of the target's channels.
+    width: channels of x in a slab of rows.
     """
-    n, tiles, points = len(source), a.rows * a.columns, len(a.to) ** 2
-    inner, outer = whole(a, source), whole(b, target)
-    slabs, terms = source.shape[3] // width, inner.phases * width
 
-    def product(left, left_layout, rows, right, part, first, last):
-        """A part of pictures first to last of the target; right(slab) are the filters."""
-        layout = by_blocks(part, rows)
-        result = empty(points * layout.point)
-        panels = (part.phases - part.phase) * (part.panels - part.panel)
-        for slab in range(slabs):
-            start = slab * width // PANEL * left_layout.panel
-            factor = right(slab)
-            multiply(
-                points,
-                rows,
-                panels,
-                terms,
-                left,
-                start,
-                left_layout,
-                factor,
-                place(part).point,
-                result,
-                layout,
-                slab > 0,
-            )
-        from_points(first, last, result, layout, b, part, first, target)
+    def __init__(self, w, letter: Letter):
+        self.w, self.letter = w, letter
+        self.phases = letter.fold**2
+        self.width = slab_width(w.shape[3], self.phases)
 
-    if n * tiles >= outer.phases * outer.panels * PANEL:
-        filters = empty((slabs, points * place(outer).point))
+    def layout(self, part: Part) -> Layout:
+        """(points, panels of K, phases, width, PANEL), of a slab."""
+        panel = self.phases * self.width * PANEL
+        return by_panels(part, self.phases * self.width)._replace(phase=self.width * PANEL, panel=panel)
+
+    def to_points(self, slab: int, part: Part, points) -> None:
+        """A slab of the rows and a part of the columns, transformed, to `points`."""
+        w = self.w[part.panel * PANEL : part.panels * PANEL]
+        turned = empty((self.width, *w.shape[1:3], len(w)))
+        transpose(slab * self.width, w, turned)
+        columns = whole(self.letter, turned)
+        to_points(0, self.width, turned, self.letter, columns, 0, points, self.layout(part))
+
+
+class FiltersByC:
+    """w (K,R,S,C) as the right factor of x = y w: a row for each of K, a column for each phase and channel of x.
+
+    width: channels of y in a slab of rows.
+    """
+
+    def __init__(self, w, letter: Letter):
+        self.w, self.letter = w, letter
+        self.width = slab_width(len(w), 1)
+
+    def layout(self, part: Part) -> Layout:
+        """(points, phases, panels of C, width, PANEL), of a slab."""
+        return by_panels(part, self.width)
+
+    def to_points(self, slab: int, part: Part, points) -> None:
+        """A slab of the rows and a part of the columns, transformed, to `points`."""
+        first, last = slab * self.width, (slab + 1) * self.width
+        to_points(first, last, self.w, self.letter, part, first, points, self.layout(part))
+
+
+class Product:
+    """target = what becomes of the points of source times those of the filters; a and b are their letters.
+
+    The larger factor goes through in parts, the smaller one is transformed once and kept.
+    """
+
+    def __init__(self, source, a: Letter, filters: FiltersByK | FiltersByC, target, b: Letter):
+        self.source, self.a, self.filters, self.target, self.b = source, a, filters, target, b
+        self.inner, self.outer = (
+            whole(a, source),
+            whole(b, target),
+        )  # the channels that are summed over, and the result's
+        self.points = len(a.to) ** 2
+        self.tiles = a.rows * a.columns  # of a picture
+        self.slabs = source.shape[3] // filters.width
+
+    def compute(self) -> None:
+        """Fill the target."""
+        if len(self.source) * self.tiles >= self.outer.size() * PANEL:
+            self.by_pictures()
+        else:
+            self.by_panels()
+
+    def by_pictures(self) -> None:
+        """The filters are kept, and groups of pictures go through."""
+        n, group = len(self.source), self.group_size()
+        factors = empty((self.slabs, self.points * self.filters.layout(self.outer).point))
 
         def transform(first, last):
             for slab in range(first, last):
-                filters_to_points(slab, outer, filters[slab])
+                self.filters.to_points(slab, self.outer, factors[slab])
 
-        share(transform, slabs)
-        group = group_size(n, tiles, 4 * points * (a.fold**2 * source.shape[3] + b.fold**2 * target.shape[3]))
-
-        def groups(first, last):
-            layout = by_slabs(inner, group * tiles)
-            left = empty(points * layout.point)
+        def pictures(first, last):
+            layout = by_slabs(self.inner, group * self.tiles)
+            left = empty(self.points * layout.point)
             for start in range(first * group, min(n, last * group), group):
                 end = min(n, start + group)
-                to_points(start, end, source, a, inner, start, left, layout)
-                product(left, layout, (end - start) * tiles, filters.__getitem__, outer, start, end)
+                to_points(start, end, self.source, self.a, self.inner, start, left, layout)
+                self.multiply(left, layout, factors.__getitem__, self.outer, start, end)
 
-        share(groups, -(-n // group))
-    else:
-        layout = by_slabs(inner, n * tiles)
-        left = empty(points * layout.point)
-        share(to_points, n, source, a, inner, 0, left, layout)
+        share(transform, self.slabs)
+        share(pictures, -(-n // group))
+
+    def by_panels(self) -> None:
+        """The pictures are kept, and panels of the target's channels go through, each with its filters."""
+        n = len(self.source)
+        layout = by_slabs(self.inner, n * self.tiles)
+        left = empty(self.points * layout.point)
 
         def panels(first, last):
-            for part in parts(outer, first, last):
-                filters = empty(points * place(part).point)
+            for part in self.outer.one_by_one(first, last):
+                factor = empty(self.points * self.filters.layout(part).point)
 
-                def right(slab, part=part, filters=filters):
-                    filters_to_points(slab, part, filters)
-                    return filters
+                def right(slab, part=part, factor=factor):
+                    self.filters.to_points(slab, part, factor)
+                    return factor
 
-                product(left, layout, n * tiles, right, part, 0, n)
+                self.multiply(left, layout, right, part, 0, n)
 
-        share(panels, outer.phases * outer.panels)
+        share(to_points, n, self.source, self.a, self.inner, 0, left, layout)
+        share(panels, self.outer.size())
+
+    def multiply(self, left, left_layout: Layout, right, part: Part, first: int, last: int) -> None:
+        """A part of the target's channels in pictures first to last; right(slab) are the filters' points."""
+        rows = (last - first) * self.tiles
+        layout, right_layout = by_blocks(part, rows), self.filters.layout(part)
+        product = empty(self.points * layout.point)
+        terms = self.inner.phases * self.filters.width
+        for slab in range(self.slabs):
+            start = slab * terms // PANEL * ROWS * PANEL
+            sizes = self.points, rows, part.size(), terms
+            multiply(*sizes, left, start, left_layout, right(slab), right_layout.point, product, layout, slab > 0)
+        from_points(first, last, product, layout, self.b, part, first, self.target)
+
+    def group_size(self) -> int:
+        """How many pictures go through at a time.
+
+        Their points fit in the cache and fill the rows of `multiply_tile`, and every thread gets as many groups.
+        """
+        n, threads = len(self.source), thread_count()
+        picture = 4 * self.points * self.tiles * PANEL * (self.inner.size() + self.outer.size())  # bytes
+        groups = -(-n * picture // (CACHE * threads)) * threads
+        even = ROWS // math.gcd(ROWS, self.tiles)
+        return min(n, -(-n // (groups * even)) * even)
 
 
-def parts(whole: Part, first: int, last: int):
-    """The panels of all phases, numbers first to last, one by one."""
-    for number in range(first, last):
-        phase, panel = divmod(number, whole.panels)
-        yield Part(phase, phase + 1, panel, panel + 1)
-
-
-def group_size(n: int, tiles: int, tile: int) -> int:
-    """How many of n pictures, of so many tiles of so many bytes, go through at a time.
-
-    Their tiles fit in the cache and fill the rows of `multiply_tile`, and every thread gets as many groups.
-    """
-    even = ROWS // math.gcd(ROWS, tiles)
-    threads = thread_count()
-    groups = -(-n * tiles * tile // (CACHE * threads)) * threads
-    return min(n, -(-n // (groups * even)) * even)
+# ---- conv2d_weight_grad ----------------------------------------------------------------------------------------------
 
 
 def conv2d_weight_grad(x, y, algorithm, size):
-    """dT/dw (K,R,S,C) with (R, S) = size.
-
-    Many tiles go through in groups of pictures, whose products are added up in their order; few are kept, and the
-    panels of x's channels go through.
-    """
-    n, k, c = len(x), y.shape[3], x.shape[3]
+    """dT/dw (K,R,S,C) with (R, S) = size."""
+    w = empty((y.shape[3], *size, x.shape[3]))
     letters = algorithm.letters(y.shape[1:3])
-    a, b, filters = letters["x"], letters["y"], letters["w"]
-    tiles, points = a.rows * a.columns, len(a.to) ** 2
-    inner, outer = whole(a, x), whole(b, y)
-    count = inner.phases * inner.panels
-    w = empty((k, *size, c))
-    if n * tiles >= k:
-        group = min(n, max(1, 4 * CACHE // (4 * points * tiles * (count * PANEL + k))))
-        xl, yl, wl = by_panels(inner, group * tiles), by_panels(outer, group * tiles), by_panels(inner, k)
-        xs, ys, ws = (empty(points * layout.point) for layout in (xl, yl, wl))
-        for start in range(0, n, group):
-            end = min(n, start + group)
-            share(to_points, end - start, x[start:end], a, inner, 0, xs, xl)
-            share(to_points, end - start, y[start:end], b, outer, 0, ys, yl)
-            depth = (end - start) * tiles
-            share(correlate, points * count, depth, 0, k, count, ys, yl, xs, xl, ws, wl, start > 0)
-        share(from_points, k, ws, wl, filters, inner, 0, w)
-    else:
-        yl = by_panels(outer, n * tiles)
-        ys = empty(points * yl.point)
-        share(to_points, n, y, b, outer, 0, ys, yl)
-
-        def panels(first, last):
-            for part in parts(inner, first, last):
-                xl, wl = by_panels(part, n * tiles), by_panels(part, SLAB)
-                xs, ws = empty(points * xl.point), empty(points * wl.point)
-                to_points(0, n, x, a, part, 0, xs, xl)
-                for row in range(0, k, SLAB):
-                    rows = min(k, row + SLAB) - row
-                    correlate(0, points, n * tiles, row, rows, 1, ys, yl, xs, xl, ws, wl, False)
-                    from_points(row, row + rows, ws, wl, filters, part, row, w)
-
-        share(panels, count)
+    tiles = len(x) * letters["x"].rows * letters["x"].columns
+    (sum_of_groups if tiles >= len(w) else panel_by_panel)(x, letters["x"], y, letters["y"], w, letters["w"])
     return w
 
 
-# ---- the kernels -----------------------------------------------------------------------------------------------------
+def sum_of_groups(x, a: Letter, y, b: Letter, w, filters: Letter) -> None:
+    """The points of w are kept, and groups of pictures go through: their products are added up in their order."""
+    n, k = len(x), len(w)
+    tiles, points = a.rows * a.columns, len(a.to) ** 2
+    of_x, of_y = whole(a, x), whole(b, y)
+    group = min(n, max(1, CACHE // (points * tiles * PANEL * (of_x.size() + of_y.size()))))
+    xl, yl, wl = by_panels(of_x, group * tiles), by_panels(of_y, group * tiles), by_panels(of_x, k)
+    xs, ys, ws = (empty(points * layout.point) for layout in (xl, yl, wl))
+    for start in range(0, n, group):
+        end = min(n, start + group)
+        share(to_points, end - start, x[start:end], a, of_x, 0, xs, xl)
+        share(to_points, end - start, y[start:end], b, of_y, 0, ys, yl)
+        sizes = (end - start) * tiles, 0, k, of_x.size()
+        share(correlate, points * of_x.size(), *sizes, ys, yl, xs, xl, ws, wl, start > 0)
+    share(from_points, k, ws, wl, filters, of_x, 0, w)
 
 
-@compiled
-def transpose(first, w, result):
-    """Channels from `first` on of w (K,R,S,C) as result (channels,R,S,K)."""
-    k, r_size, s_size, channels = w.shape
-    taps = r_size * s_size
-    source, target = w.reshape(-1), result.reshape(-1)
-    for i in range(0, k, LANES):
-        for tap in range(taps):
-            for c in range(0, len(result), LANES):
-                at = (i * taps + tap) * channels + first + c
-                transpose_tile(source, at, taps * channels, target, (c * taps + tap) * k + i, taps * k)
+def panel_by_panel(x, a: Letter, y, b: Letter, w, filters: Letter) -> None:
+    """The points of y are kept, and panels of x's channels go through, a slab of filters after the other."""
+    n, k = len(x), len(w)
+    tiles, points = n * a.rows * a.columns, len(a.to) ** 2
+    of_x, of_y = whole(a, x), whole(b, y)
+    yl = by_panels(of_y, tiles)
+    ys = empty(points * yl.point)
 
+    def panels(first, last):
+        for part in of_x.one_by_one(first, last):
+            xl, wl = by_panels(part, tiles), by_panels(part, SLAB)
+            xs, ws = empty(points * xl.point), empty(points * wl.point)
+            to_points(0, n, x, a, part, 0, xs, xl)
+            for row in range(0, k, SLAB):
+                rows = min(k, row + SLAB) - row
+                correlate(0, points, tiles, row, rows, 1, ys, yl, xs, xl, ws, wl, False)
+                from_points(row, row + rows, ws, wl, filters, part, row, w)
 
-@compiled
-def to_points(first, last, pictures, letter, part, base, points, layout):
-    """A part of the channels of pictures first to last; the tiles of picture `base` come first in `points`."""
-    _, height, width, channels = pictures.shape
-    pixels = pictures.reshape(-1)
-    fold, side = letter.fold, len(letter.to[0])
-    tile = np.empty(side * side * LANES, np.float32)
-    zero = splat(np.float32(0))
-    tile_number = (first - base) * letter.rows * letter.columns
-    next_tile = letter.step * fold * channels
-    for b in range(first, last):
-        for row in range(letter.rows):
-            for column in range(letter.columns):
-                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
-                for phase in range(part.phase, part.phases):
-                    top = row * letter.step * fold + phase // fold - letter.padding
-                    left = column * letter.step * fold + phase % fold - letter.padding
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
-                        at = 0
-                        for h in range(top, top + side * fold, fold):
-                            for w in range(left, left + side * fold, fold):
-                                if 0 <= h < height and 0 <= w < width:
-                                    pixel = ((b * height + h) * width + w) * channels + c
-                                    prefetch(pixels, pixel + next_tile)
-                                    store(tile, at, load(pixels, pixel))
-                                else:
-                                    store(tile, at, zero)
-                                at += LANES
-                        place = to + (phase - part.phase) * layout.phase
-                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
-                        both_axes(letter.to, tile, 0, LANES, points, place, layout.point)
-                tile_number += 1
-
-
-@compiled
-def from_points(first, last, points, layout, letter, part, base, pictures):
-    """The adjoint of `to_points`: that part of pictures first to last becomes the sum of its tiles."""
-    _, height, width, channels = pictures.shape
-    pixels = pictures.reshape(-1)
-    fold, side = letter.fold, len(letter.back)
-    tile = np.empty(side * side * LANES, np.float32)
-    zero = splat(np.float32(0))
-    tile_number = (first - base) * letter.rows * letter.columns
-    for b in range(first, last):
-        for h in range(height):
-            for w in range(width):
-                if part.phase <= (h + letter.padding) % fold * fold + (w + letter.padding) % fold < part.phases:
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
-                        store(pixels, ((b * height + h) * width + w) * channels + c, zero)
-        for row in range(letter.rows):
-            for column in range(letter.columns):
-                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
-                for phase in range(part.phase, part.phases):
-                    top = row * letter.step * fold + phase // fold - letter.padding
-                    left = column * letter.step * fold + phase % fold - letter.padding
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
-                        place = to + (phase - part.phase) * layout.phase
-                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
-                        both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
-                        at = 0
-                        for h in range(top, top + side * fold, fold):
-                            for w in range(left, left + side * fold, fold):
-                                if 0 <= h < height and 0 <= w < width:
-                                    pixel = ((b * height + h) * width + w) * channels + c
-                                    store(pixels, pixel, load(pixels, pixel) + load(tile, at))
-                                at += LANES
-                tile_number += 1
-
-
-@compiled
-def multiply(points, rows, panels, terms, left, start, left_layout, right, right_point, product, layout, more):
-    """At every point (rows, panels PANEL) = left (rows, terms) right (terms, panels PANEL), for the slab of the left
-    factor that begins at `start`; with `more`, added to what is there."""
-    blocks = terms // PANEL
-    for e in range(points):
-        for panel in range(panels):
-            b = e * right_point + panel * terms * PANEL
-            for row in range(0, rows, ROWS):
-                a = start + e * left_layout.point + row // ROWS * left_layout.block
-                c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
-                multiply_tile(left, a, PANEL, 1, ROWS * PANEL, blocks, PANEL, right, b, product, c, more)
-
-
-@compiled
-def correlate(first, last, depth, row, rows, panels, left, left_layout, right, right_layout, product, layout, more):
-    """At point e and panel p, for numbers e panels + p from first to last: (rows, PANEL) = leftᵀ right, a sum over
-    `depth` tiles, for channels `row` to row + rows of left; with `more`, added to what is there."""
-    for number in range(first, last):
-        e, panel = number // panels, number % panels
-        for d in range(0, depth, SLAB):
-            terms = min(depth, d + SLAB) - d
-            b = e * right_layout.point + panel * right_layout.panel + d * PANEL
-            for i in range(row, row + rows, ROWS):
-                a = e * left_layout.point + i // PANEL * left_layout.panel + d * PANEL + i % PANEL
-                c = e * layout.point + panel * layout.panel + (i - row) * PANEL
-                multiply_tile(left, a, 1, PANEL, 0, 1, terms, right, b, product, c, more or d > 0)
+    share(to_points, n, y, b, of_y, 0, ys, yl)
+    share(panels, of_x.size())
