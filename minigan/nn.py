@@ -175,7 +175,7 @@ class BatchNorm(Layer):
         """This layer and a LeakyRelu after it, in training as one operation."""
         if not self.training:
             return ops.leaky_relu(self(x), slope)
-        return self._averaged(x, *ops.batch_norm_leaky_relu(x, self.scale, self.shift, slope, self.eps))
+        return self._averaged(x, *ops.batch_norm_leaky_relu(x, self.scale, self.shift, self.eps, slope))
 
     def _averaged(self, x: Tensor, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """y, when the statistics of x have gone into the running averages."""

@@ -76,9 +76,9 @@ CASES = {
     "batch_norm": (ops.batch_norm, _normal((3, 2, 2, 3), (3,), (3,))),
     "batch_norm's mean": (lambda *a: ops.batch_norm_with_statistics(*a)[1] ** 2, _normal((5, 3), (3,), (3,))),
     "batch_norm's variance": (lambda *a: ops.batch_norm_with_statistics(*a)[2], _normal((5, 3), (3,), (3,))),
-    "batch_norm_leaky_relu": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[0], _away_from_the_kink),
-    "batch_norm_leaky_relu's mean": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[1] ** 2, _away_from_the_kink),
-    "batch_norm_leaky_relu's variance": (lambda *a: ops.batch_norm_leaky_relu(*a, 0.2)[2], _away_from_the_kink),
+    "batch_norm_leaky_relu": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[0], _away_from_the_kink),
+    "batch_norm_leaky_relu's mean": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[1] ** 2, _away_from_the_kink),
+    "batch_norm_leaky_relu's variance": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[2], _away_from_the_kink),
     "batch_norm_inference": (
         ops.batch_norm_inference,
         lambda rng: [*_normal((5, 3), (3,), (3,), (3,))(rng), rng.uniform(0.5, 2, 3)],

@@ -71,7 +71,7 @@ class BatchNormLeakyReluGrad(Op):
 
 
 def batch_norm_leaky_relu(
-    x: Tensor, scale: Tensor, shift: Tensor, slope: float, eps: float = 1e-5
+    x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5, slope: float = 0.2
 ) -> tuple[Tensor, Tensor, Tensor]:
     """leaky_relu(batch_norm(x, scale, shift, eps), slope) for x (..., C), and the batch's mean and variance, each (C,).
 
