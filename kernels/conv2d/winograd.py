@@ -142,49 +142,70 @@ def slab_width(channels: int, phases: int) -> int:
     return PANEL * math.gcd(channels // PANEL, max(1, SLAB // phases // PANEL))
 
 
-class FiltersByK:
-    """w (K,R,S,C) as the right factor of y = x w: a row for each phase and channel of x, a column for each of K.
+class Filters:
+    """w (K,R,S,C) as the right factor of a matrix product: its rows are what is summed over.
 
-    width: channels of x in a slab of rows.
+    width: channels in a slab of rows. channels: in all.
     """
 
-    def __init__(self, w, letter: Letter):
-        self.w, self.letter = w, letter
-        self.phases = letter.fold**2
-        self.width = slab_width(w.shape[3], self.phases)
+    def __init__(self, w, letter: Letter, channels: int, phases: int):
+        self.w, self.letter, self.channels = w, letter, channels
+        self.width = slab_width(channels, phases)
+
+    def turned(self, part: Part, first: int, last: int):
+        """The filters of channels first to last (last - first, R, S, ...), with a part of the columns, or all, last."""
+        raise NotImplementedError
 
     def layout(self, part: Part) -> Layout:
-        """(points, panels of K, phases, width, PANEL), of a slab."""
-        panel = self.phases * self.width * PANEL
-        return by_panels(part, self.phases * self.width)._replace(phase=self.width * PANEL, panel=panel)
+        """Where the points of a slab with these columns are."""
+        raise NotImplementedError
 
-    def to_points(self, slab: int, part: Part, points) -> None:
-        """A slab of the rows and a part of the columns, transformed, to `points`."""
+    def to_points(self, turned, slab: int, part: Part, points) -> None:
+        """The slab of that number of `turned`, transformed, to `points`."""
+        first, last = slab * self.width, (slab + 1) * self.width
+        to_points(first, last, turned, self.letter, self.columns(turned, part), first, points, self.layout(part))
+
+    def columns(self, turned, part: Part) -> Part:
+        """The part among the channels of `turned`."""
+        raise NotImplementedError
+
+
+class FiltersByK(Filters):
+    """Of y = x w: a row for each phase and channel of x, a column for each of K."""
+
+    def __init__(self, w, letter: Letter):
+        super().__init__(w, letter, w.shape[3], letter.fold**2)
+
+    def turned(self, part, first, last):
         w = self.w[part.panel * PANEL : part.panels * PANEL]
-        turned = empty((self.width, *w.shape[1:3], len(w)))
-        transpose(slab * self.width, w, turned)
-        columns = whole(self.letter, turned)
-        to_points(0, self.width, turned, self.letter, columns, 0, points, self.layout(part))
+        result = empty((last - first, *w.shape[1:3], len(w)))
+        transpose(first, w, result)
+        return result
+
+    def layout(self, part):
+        """(points, panels of K, phases, width, PANEL)."""
+        rows = self.letter.fold**2 * self.width
+        return by_panels(part, rows)._replace(phase=self.width * PANEL, panel=rows * PANEL)
+
+    def columns(self, turned, part):
+        return whole(self.letter, turned)
 
 
-class FiltersByC:
-    """w (K,R,S,C) as the right factor of x = y w: a row for each of K, a column for each phase and channel of x.
-
-    width: channels of y in a slab of rows.
-    """
+class FiltersByC(Filters):
+    """Of x = y w: a row for each of K, a column for each phase and channel of x."""
 
     def __init__(self, w, letter: Letter):
-        self.w, self.letter = w, letter
-        self.width = slab_width(len(w), 1)
+        super().__init__(w, letter, len(w), 1)
 
-    def layout(self, part: Part) -> Layout:
-        """(points, phases, panels of C, width, PANEL), of a slab."""
+    def turned(self, part, first, last):
+        return self.w[first:last]  # they are as they should be
+
+    def layout(self, part):
+        """(points, phases, panels of C, width, PANEL)."""
         return by_panels(part, self.width)
 
-    def to_points(self, slab: int, part: Part, points) -> None:
-        """A slab of the rows and a part of the columns, transformed, to `points`."""
-        first, last = slab * self.width, (slab + 1) * self.width
-        to_points(first, last, self.w, self.letter, part, first, points, self.layout(part))
+    def columns(self, turned, part):
+        return part
 
 
 class Product:
@@ -193,7 +214,7 @@ class Product:
     The larger factor goes through in parts, the smaller one is transformed once and kept.
     """
 
-    def __init__(self, source, a: Letter, filters: FiltersByK | FiltersByC, target, b: Letter):
+    def __init__(self, source, a: Letter, filters: Filters, target, b: Letter):
         self.source, self.a, self.filters, self.target, self.b = source, a, filters, target, b
         self.inner, self.outer = (
             whole(a, source),
@@ -201,7 +222,7 @@ class Product:
         )  # the channels that are summed over, and the result's
         self.points = len(a.to) ** 2
         self.tiles = a.rows * a.columns  # of a picture
-        self.slabs = source.shape[3] // filters.width
+        self.slabs = filters.channels // filters.width
 
     def compute(self) -> None:
         """Fill the target."""
@@ -212,12 +233,13 @@ class Product:
 
     def by_pictures(self) -> None:
         """The filters are kept, and groups of pictures go through."""
-        n, group = len(self.source), self.group_size()
+        n, group, width = len(self.source), self.group_size(), self.filters.width
         factors = empty((self.slabs, self.points * self.filters.layout(self.outer).point))
 
         def transform(first, last):
             for slab in range(first, last):
-                self.filters.to_points(slab, self.outer, factors[slab])
+                turned = self.filters.turned(self.outer, slab * width, (slab + 1) * width)
+                self.filters.to_points(turned, 0, self.outer, factors[slab])
 
         def pictures(first, last):
             layout = by_slabs(self.inner, group * self.tiles)
@@ -238,10 +260,11 @@ class Product:
 
         def panels(first, last):
             for part in self.outer.one_by_one(first, last):
+                turned = self.filters.turned(part, 0, self.filters.channels)
                 factor = empty(self.points * self.filters.layout(part).point)
 
-                def right(slab, part=part, factor=factor):
-                    self.filters.to_points(slab, part, factor)
+                def right(slab, turned=turned, part=part, factor=factor):
+                    self.filters.to_points(turned, slab, part, factor)
                     return factor
 
                 self.multiply(left, layout, right, part, 0, n)
