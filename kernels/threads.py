@@ -45,21 +45,22 @@ class Team:
 
     def __init__(self, count: int):
         self.count = count
-        self.calls, self.answers = queue.SimpleQueue(), queue.SimpleQueue()
+        self.calls = queue.SimpleQueue()  # (work, where to put the answer), or None: it is time to leave
         self.turn = threading.Lock()  # one call of `share` at a time
         for _ in range(count - 1):
             threading.Thread(target=self._help, name=NAME, daemon=True).start()
 
     def _help(self) -> None:
-        for work in iter(self.calls.get, None):
-            self.answers.put(_attempt(work))
+        for work, answers in iter(self.calls.get, None):
+            answers.put(_attempt(work))
 
     def work(self, work: Callable[[], None]) -> None:
         """`work()` in every thread; raises what one of them raises."""
+        answers = queue.SimpleQueue()  # of this call alone: Ctrl-C may end it before the last one has come
         with self.turn:
             for _ in range(self.count - 1):
-                self.calls.put(functools.partial(contextvars.copy_context().run, work))  # NumPy's errstate is in it
-            failures = [_attempt(work), *(self.answers.get() for _ in range(self.count - 1))]
+                self.calls.put((functools.partial(contextvars.copy_context().run, work), answers))  # with its errstate
+            failures = [_attempt(work), *(answers.get() for _ in range(self.count - 1))]
         for failure in filter(None, failures):
             raise failure
 

@@ -139,6 +139,15 @@ def test_any_sizes():
     law()
 
 
+def test_views():
+    """Arrays that are not contiguous are read right."""
+    x, w, y = cases.form(np.random.default_rng(0), 2, 8, 8, 32, 64, (4, 4, 2), 1)
+    whole = derivatives(cpu, x, w, y, 2, 1)
+    views = [np.repeat(np.repeat(a, 2, axis=-1), 2, axis=0)[::2, ..., ::2] for a in (x, w, y)]
+    for a, b in zip(whole, derivatives(cpu, *views, 2, 1), strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
 def test_many_groups(monkeypatch):
     """Pictures that go through in several groups, the last one smaller, give the same bits as all at once."""
     x, w, y = cases.form(np.random.default_rng(0), 9, 12, 20, 32, 32, (4, 4, 2), 1)

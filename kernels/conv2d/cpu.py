@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from kernels.conv2d import direct, winograd
 from kernels.lanes import PANEL
 
@@ -35,18 +37,23 @@ def algorithm(size, w_shape, stride, padding):
     return winograd.Algorithm(m, taps, stride, padding) if worth else None
 
 
+def rows(*arrays):
+    """The arrays C-contiguous, as the lanes read them: they are, unless somebody gives a view."""
+    return map(np.ascontiguousarray, arrays)
+
+
 def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
     size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
     chosen = algorithm(size, w.shape, stride, padding)
-    return winograd.conv2d(x, w, chosen, size) if chosen else direct.conv2d(x, w, stride, padding)
+    return winograd.conv2d(*rows(x, w), chosen, size) if chosen else direct.conv2d(x, w, stride, padding)
 
 
 def conv2d_transpose(y, w, stride, padding, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
     chosen = algorithm(y.shape[1:3], w.shape, stride, padding)
     if chosen:
-        return winograd.conv2d_transpose(y, w, chosen, size)
+        return winograd.conv2d_transpose(*rows(y, w), chosen, size)
     return direct.conv2d_transpose(y, w, stride, padding, size)
 
 
@@ -54,5 +61,5 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     """dT/dw (K,R,S,C) with (R, S) = size."""
     chosen = algorithm(y.shape[1:3], (y.shape[3], *size, x.shape[3]), stride, padding)
     if chosen:
-        return winograd.conv2d_weight_grad(x, y, chosen, size)
+        return winograd.conv2d_weight_grad(*rows(x, y), chosen, size)
     return direct.conv2d_weight_grad(x, y, stride, padding, size)
