@@ -29,8 +29,11 @@ __all__ = [
 
 DEFAULT_PRESET = "tiny32"  # of the drawn faces
 DATA_PRESET = "radford64"  # of pictures from a folder
-RESUMABLE = ("data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every")  # may change later
-YOUNGER = {"conv": "auto", "fusion": True}  # settings that an early run's config.json lacks, and what is then meant
+# What may change from run to run, and what an early run's config.json lacks, with what is then meant.
+RESUMABLE = (
+    "data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every", "keep", "archive_every"
+)  # fmt: skip
+YOUNGER = {"conv": "auto", "fusion": True, "keep": 3, "archive_every": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +59,8 @@ class Settings:
     minutes: float | None  # None: until `epochs` are done
     save_every: int  # epochs
     sample_every: int  # steps
+    keep: int  # checkpoints, the newest
+    archive_every: int | None  # epochs after which one stays for good; None: none does
 
 
 class Parser(argparse.ArgumentParser):
@@ -160,6 +165,8 @@ def _parser() -> Parser:
     group = parser.add_argument_group("run")
     add = group.add_argument
     add("--save-every", type=whole(1), metavar="EPOCHS", help="epochs between checkpoints (default 5)")
+    add("--keep", type=whole(1), metavar="N", help="checkpoints to keep, the newest (default 3)")
+    add("--archive-every", type=whole(1), metavar="EPOCHS", help="keep one after every so many epochs as well")
     add("--sample-every", type=whole(1), metavar="STEPS", help="steps between sample pictures (default 200)")
     add("--dry-run", action="store_true", help="show the layers of both networks, do one step, write nothing")
     add = group.add_mutually_exclusive_group().add_argument

@@ -4,7 +4,7 @@ config.json         what was asked for, and the versions that did it
 log.jsonl           one JSON object a line: step epoch seconds d_loss g_loss d_real d_fake images_per_second
 losses.png          the log as a plot
 samples/STEP.png    pictures from the same z, as the generator learns
-checkpoints/        STEP.safetensors
+checkpoints/        STEP.safetensors; and who is writing them: `lock`, `process`
 skipped.txt         pictures that could not be read, and why; only if there are any
 """
 
@@ -13,10 +13,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import filelock
 import numpy as np
 
 from minigan import checkpoint, pictures
@@ -90,11 +93,20 @@ class Run:
         return sorted((self.folder / "checkpoints").glob("*.safetensors"))
 
     def newest_checkpoint(self) -> Path:
-        """Raises UserError if there is none yet."""
-        found = self.checkpoints()
-        if not found:
-            raise UserError(f"{self.folder}: holds no checkpoint yet: train it first")
-        return found[-1]
+        """The newest that is whole; those after it are named. Raises UserError if there is none."""
+        broken = []
+        for path in reversed(self.checkpoints()):
+            try:
+                checkpoint.load(path)
+            except UserError as error:
+                broken.append(error)
+                continue
+            for error in broken:
+                print(f"minigan: {error}: {path.name} is used instead", file=sys.stderr)
+            return path
+        if broken:
+            raise UserError(f"{broken[0]}, and there is no earlier one: begin a new run")
+        raise UserError(f"{self.folder}: holds no checkpoint yet: train it first")
 
     def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
         """Write it whole, or not at all."""
@@ -102,6 +114,35 @@ class Run:
         with self._writing():
             checkpoint.save(path, arrays, state)
         return path
+
+    def keep_checkpoints(self, newest: int, every: int | None) -> None:
+        """Delete all but the newest ones, and those whose step is a multiple of `every`."""
+        for path in self.checkpoints()[:-newest]:
+            if every is None or int(path.stem) % every:
+                with self._writing():
+                    path.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """No other process trains in this folder meanwhile. Raises UserError, with its number, if one does already.
+
+        The system lets go of a lock when its process ends, however it ends: what a killed run leaves stops nobody.
+        """
+        lock = filelock.FileLock(self.folder / "checkpoints" / "lock")
+        process = self.folder / "checkpoints" / "process"
+        with self._writing():
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                number = process.read_text() if process.exists() else "unknown"
+                raise UserError(f"{self.folder}: process {number} is training in it: wait for it, or stop it") from None
+        try:
+            with self._writing():
+                self._write("checkpoints/process", str(os.getpid()))
+            yield
+        finally:
+            process.unlink(missing_ok=True)
+            lock.release()
 
     def save_sample(self, step: int, images: np.ndarray) -> Path:
         """A grid of `images` (N,H,W,C) in [-1, 1]; small ones are enlarged by a whole number, never smoothed."""

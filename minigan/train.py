@@ -173,6 +173,8 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
                 run.plot()
             if over or step % (settings.save_every * batches.per_epoch) == 0:
                 saved = game.save(run, progress.seconds)
+                archived = settings.archive_every and settings.archive_every * batches.per_epoch
+                run.keep_checkpoints(settings.keep, archived)
 
     folder, said, more = shlex.quote(str(run.folder)), "done", " --epochs N"
     if interrupt.asked:
@@ -258,21 +260,24 @@ def train(arguments: list[str] | None = None) -> None:
         dry_run(game, batches)
         return
 
-    seconds = 0.0
-    if given.resume:
-        if run.about.get("pictures") != len(images):
-            raise UserError(f"{len(images)} {source}: the run began with {run.about.get('pictures')}: give those")
-        seconds = game.load(newest)
-        if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
-            raise UserError(f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes")
-        run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
-        run.configure(settings)
-    else:
+    if not given.resume:
         run = Run.create(folder, settings, about(device, len(images)), skipped)
-    print(f"run       {run.folder}, step {game.step_count:,}")
-    if skipped:
-        print(f"skipped   {len(skipped)} files that cannot be read, named in {run.folder / 'skipped.txt'}")
-    play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds))
+    with run.alone():
+        seconds = 0.0
+        if given.resume:
+            if run.about.get("pictures") != len(images):
+                raise UserError(f"{len(images)} {source}: the run began with {run.about.get('pictures')}: give those")
+            seconds = game.load(newest)
+            if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
+                raise UserError(
+                    f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
+                )
+            run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
+            run.configure(settings)
+        print(f"run       {run.folder}, step {game.step_count:,}")
+        if skipped:
+            print(f"skipped   {len(skipped)} files that cannot be read, named in {run.folder / 'skipped.txt'}")
+        play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds))
 
 
 if __name__ == "__main__":

@@ -45,6 +45,26 @@ def test_a_checkpoint_cut_anywhere_is_refused(tmp_path, arrays):
         assert "\n" not in str(error.value)
 
 
+def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path, arrays):
+    """Whichever bit it is, nothing but what was saved is ever given back."""
+    path = tmp_path / "1.safetensors"
+    checkpoint.save(path, arrays, STATE)
+    content, saved = path.read_bytes(), {name: a.tobytes() for name, a in arrays.items()}
+    refused = 0
+    for at in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[at // 8] ^= 1 << at % 8
+        path.write_bytes(flipped)
+        try:
+            loaded, state = checkpoint.load(path)
+        except UserError as error:
+            refused += "not a whole checkpoint (" in str(error)
+        else:
+            assert state == STATE
+            assert {name: a.tobytes() for name, a in loaded.items()} == saved
+    assert refused > 7 * len(content)  # what is left are bits of the sum's own name
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 something else", b"\2\0\0\0\0\0\0\0{}", None])
 def test_another_file_is_no_checkpoint(tmp_path, content):
     """Empty, of another kind, without the state of a run, or not there at all."""

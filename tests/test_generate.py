@@ -159,7 +159,7 @@ def test_a_run_without_a_whole_checkpoint(run, capsys, here):
     newest.write_bytes(run.newest_checkpoint().read_bytes()[:-4])
     line = refusal(capsys, folder)
     assert f"{newest}: not a whole checkpoint (" in line
-    assert "move it away, and the one before it is used" in line
+    assert "there is no earlier one: begin a new run" in line
 
 
 def test_help_lists_the_options(capsys):

@@ -345,13 +345,48 @@ def test_rows_after_the_checkpoint_are_logged_again(folder, straight):
     assert_equal_runs(straight, trained("--resume", "run", "--epochs", 4), step=12)
 
 
+def test_a_broken_checkpoint_is_passed_over(folder, straight, capsys):
+    """The one before it is used, the broken one is named, and the run ends where a straight one does."""
+    run = trained("--data", folder, "--epochs", 2, "--save-every", 1)
+    newest = run.checkpoints()[-1]
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1  # one bit of a weight
+    newest.write_bytes(content)
+    resumed = trained("--resume", "run", "--epochs", 4)
+    assert f"{newest}: not a whole checkpoint (its bytes are not those that were written)" in capsys.readouterr().err
+    assert_equal_runs(straight, resumed, step=12)
+
+
+def test_the_newest_checkpoints_are_kept(folder):
+    """--keep so many, and with --archive-every one after every so many epochs for good. (An epoch is 3 steps.)"""
+    run = trained("--data", folder, "--epochs", 7, "--save-every", 1, "--keep", 2, "--archive-every", 3)
+    assert [int(path.stem) for path in run.checkpoints()] == [9, 18, 21]
+
+
+def test_one_process_trains_in_a_folder(folder, capsys):
+    """A second is refused with the first one's number, and changes nothing. Who was killed holds nothing."""
+    run = trained("--data", folder, "--epochs", 1)
+    go_on = ("--resume", "run", "--epochs", 2)
+    program = (
+        "import sys, time; from pathlib import Path; from minigan.run import Run\n"
+        "with Run.open(Path('run')).alone(): print(flush=True), time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()  # it holds the folder now
+        before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+        assert f"run: process {other.pid} is training in it" in refusal(capsys, *go_on)
+        assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
+        other.kill()
+    assert trained(*go_on).checkpoints()
+
+
 def test_a_second_ctrl_c_stops_at_once(folder, monkeypatch):
     """Status 130, and nothing half-written: no checkpoint rather than a piece of one."""
     asked_to_stop(monkeypatch, at=2, times=2)
     with pytest.raises(SystemExit) as end:
         command.run_command(lambda: trained("--data", folder, "--epochs", 3))
     assert end.value.code == 130
-    assert list(Path("run/checkpoints").iterdir()) == []
+    assert [path.name for path in Path("run/checkpoints").iterdir()] == ["lock"]  # which nobody holds
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
