@@ -94,9 +94,9 @@ class Game:
 
     def save(self, run: Run, seconds: float) -> Path:
         """A checkpoint of everything that the next step depends on."""
-        arrays = {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
+        arrays = self.arrays()
         if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise diverged(run, self.step_count)
+            raise diverged(self, run, self.step_count)
         state = {
             "step": self.step_count,
             "seconds": seconds,
@@ -106,6 +106,10 @@ class Game:
             "adam_d": self.adam_d.step_count,
         }
         return run.save_checkpoint(self.step_count, arrays, state)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All that is in a checkpoint, by name: generator.1.w, adam_g.m."""
+        return {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
 
     def load(self, path: Path) -> float:
         """Go on from a checkpoint; returns the seconds trained until then."""
@@ -163,7 +167,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
             scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
             step = game.step_count
             if not all(map(math.isfinite, scores.values())):
-                raise diverged(run, step - 1)  # the scores are from before the moves
+                raise diverged(game, run, step - 1)  # the scores are from before the moves
             progress.show(step, scores)
             over = progress.done == 1 or interrupt.asked
             if over or step % LOG_EVERY == 0:
@@ -184,12 +188,13 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
     print(f"draw      python -m minigan.generate {folder} --count 64 --out cats.png")
 
 
-def diverged(run: Run, step: int) -> UserError:
-    """What is said when the numbers after `step` are not finite."""
+def diverged(game: Game, run: Run, step: int) -> UserError:
+    """What is said when the numbers after `step` are not finite: where, and what to do."""
+    bad = (name for name, array in game.arrays().items() if not np.isfinite(array).all())
     good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
     return UserError(
-        f"{run.folder}: the numbers are not finite any more after step {step:,}: begin a new run with lower --lr-g and "
-        f"--lr-d; {f'the last good checkpoint is {good[-1]}' if good else 'no good checkpoint was saved yet'}"
+        f"{run.folder}: the numbers are not finite any more after step {step:,}, first in {next(bad, 'the losses')}: "
+        f"begin a new run with lower --lr-g and --lr-d; {f'the last good checkpoint is {good[-1]}' if good else 'no good checkpoint was saved yet'}"
     )
 
 
