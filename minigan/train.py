@@ -192,9 +192,10 @@ def diverged(game: Game, run: Run, step: int) -> UserError:
     """What is said when the numbers after `step` are not finite: where, and what to do."""
     bad = (name for name, array in game.arrays().items() if not np.isfinite(array).all())
     good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
+    last = f"the last good checkpoint is {good[-1]}" if good else "no good checkpoint was saved yet"
     return UserError(
         f"{run.folder}: the numbers are not finite any more after step {step:,}, first in {next(bad, 'the losses')}: "
-        f"begin a new run with lower --lr-g and --lr-d; {f'the last good checkpoint is {good[-1]}' if good else 'no good checkpoint was saved yet'}"
+        f"begin a new run with lower --lr-g and --lr-d; {last}"
     )
 
 
