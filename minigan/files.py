@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing"]
+__all__ = ["replacing", "replacing_folder"]
 
 
 @contextlib.contextmanager
@@ -33,4 +34,33 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to fill, which becomes `folder`, until then missing or empty, when the block ends.
+
+    Folders above it that are missing are made too. The first of them, or else `folder`, is filled beside its place
+    under a name of its own (`<name>.<random>.tmp`) and then renamed, so that all of it appears at once. If the block
+    raises, nothing stays; a run that is killed leaves its `.tmp` behind, which nothing reads.
+
+    Raises
+    ------
+    OSError: the place cannot be written, is taken or in use (the current folder is), or the disk is full.
+    """
+    folder = folder.absolute()
+    top = folder  # the highest one that is new
+    while not top.parent.exists():
+        top = top.parent
+    temporary = top.with_name(f"{top.name}.{secrets.token_hex(4)}.tmp")
+    filled = temporary / folder.relative_to(top)
+    try:
+        filled.mkdir(parents=True)
+        yield filled
+        if top.exists():
+            top.rmdir()  # it is empty; not everywhere can a folder be renamed to another's name
+        os.replace(temporary, top)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
         raise

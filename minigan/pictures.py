@@ -1,4 +1,4 @@
-"""Pictures out: arrays become a grid in one PNG, a run's log becomes a plot of its losses."""
+"""Pictures out: arrays become a grid in one PNG or an animation, a run's log becomes a plot of its losses."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from PIL import Image
 
 from minigan.files import replacing
 
-__all__ = ["grid", "plot_losses", "save_png", "to_uint8"]
+__all__ = ["ANIMATIONS", "grid", "plot_losses", "save_animation", "save_png", "to_uint8"]
+
+ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}  # Pillow's format by the ending of a name
 
 COLOURS = ("#0072b2", "#d55e00")  # blue and vermilion, which nearly all eyes tell apart
 
@@ -53,6 +55,22 @@ def save_png(image: Image.Image, path: Path) -> None:
     """
     with replacing(path) as file:
         image.save(file, "PNG", optimize=True)
+
+
+def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int) -> None:
+    """Write the frames, at least one and all of one size, as an animation that begins anew for ever; whole or not.
+
+    path: its ending, one of ANIMATIONS, decides the format. GIF has 256 colours a frame; WebP compresses like JPEG.
+    milliseconds: that each frame is shown; GIF counts in tens. Equal frames in a row become one, shown for longer.
+
+    Raises
+    ------
+    OSError: `path` cannot be written.
+    """
+    first, *rest = frames
+    form = ANIMATIONS[path.suffix.lower()]
+    with replacing(path) as file:
+        first.save(file, form, save_all=True, append_images=rest, duration=milliseconds, loop=0, quality=90)
 
 
 def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:

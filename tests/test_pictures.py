@@ -1,13 +1,15 @@
-"""Pictures out: the way back from [-1, 1], where a grid puts its pictures, and files that are whole or not there."""
+"""Pictures out: the way back from [-1, 1], grids, animations, plots, and files that are whole or not there."""
 
 from __future__ import annotations
+
+import errno
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from minigan.files import replacing
-from minigan.pictures import grid, plot_losses, save_png, to_uint8
+from minigan.files import replacing, replacing_folder
+from minigan.pictures import grid, plot_losses, save_animation, save_png, to_uint8
 
 
 def noise(n: int, h: int, w: int, c: int) -> np.ndarray:
@@ -82,6 +84,93 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("folder", ["new", "empty", "new/within/new", "empty/new"])
+def test_a_folder_appears_with_all_that_is_in_it(tmp_path, monkeypatch, folder):
+    """Until the block ends there is no file at the folder's place; then all are, and nothing else is anywhere."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    path = tmp_path / folder
+    with replacing_folder(path.relative_to(tmp_path)) as filled:
+        for name in "ab":
+            (filled / name).write_text(name)
+        assert not path.exists() or not any(path.iterdir())
+    assert {name: (path / name).read_text() for name in "ab"} == {"a": "a", "b": "b"}
+    assert {p.name for p in tmp_path.rglob("*")} == {"empty", *path.relative_to(tmp_path).parts, "a", "b"}
+
+
+@pytest.mark.parametrize("folder", ["new", "empty", "new/within/new"])
+def test_an_interrupted_folder_leaves_nothing(tmp_path, folder):
+    """Neither files, nor the folders above them, nor the temporary one."""
+    (tmp_path / "empty").mkdir()
+
+    def interrupted() -> None:
+        with replacing_folder(tmp_path / folder) as filled:
+            (filled / "a").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert list(tmp_path.rglob("*")) == [tmp_path / "empty"]
+
+
+def test_a_folder_that_was_filled_meanwhile_is_kept(tmp_path):
+    """Someone else's files are not replaced, though the folder was empty when the block began."""
+
+    def meanwhile() -> None:
+        with replacing_folder(tmp_path / "x") as filled:
+            (filled / "mine").write_text("mine")
+            (tmp_path / "x").mkdir()
+            (tmp_path / "x/theirs").write_text("theirs")
+
+    with pytest.raises(OSError) as error:  # noqa: PT011
+        meanwhile()
+    assert error.value.errno in (errno.ENOTEMPTY, errno.EEXIST)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["theirs", "x"]
+
+
+def played(path) -> tuple[list[np.ndarray], list[float], int]:
+    """An animation's frames in RGB, how long each is shown, and how often it is played (0: for ever)."""
+    frames, durations = [], []
+    with Image.open(path) as image:
+        for i in range(image.n_frames):
+            image.seek(i)
+            frames.append(np.asarray(image.convert("RGB")).astype(int))
+            durations.append(image.info["duration"])
+        return frames, durations, image.info["loop"]
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize(("name", "form"), [("x.gif", "GIF"), ("x.webp", "WEBP"), ("x.GIF", "GIF")])
+def test_an_animation_shows_every_frame_in_order_for_ever(tmp_path, name, form, c):
+    """As many frames as were given, each as long as asked, each nearer to its own picture than to any other."""
+    images = noise(7, 16, 12, c)
+    save_animation([grid(image[None], pad=0) for image in images], tmp_path / name, 40)
+    frames, durations, loop = played(tmp_path / name)
+    with Image.open(tmp_path / name) as image:
+        assert image.format == form
+    assert durations == [40] * 7
+    assert loop == 0
+    for i, frame in enumerate(frames):
+        assert frame.shape == (16, 12, 3)
+        assert np.abs(frame - images).sum(axis=(1, 2, 3)).argmin() == i
+
+
+def test_a_gif_in_grey_is_exact(tmp_path):
+    """256 greys fit GIF's 256 colours."""
+    images = noise(3, 16, 16, 1)
+    save_animation([grid(image[None], pad=0) for image in images], tmp_path / "x.gif", 40)
+    assert (np.array(played(tmp_path / "x.gif")[0]) == images).all()
+
+
+def test_an_animation_that_fails_leaves_nothing(tmp_path):
+    """The second frame cannot be written: the first is not left behind."""
+    frames = [grid(image[None], pad=0) for image in noise(2, 4, 4, 1)]
+    frames[1].load = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        save_animation(frames, tmp_path / "x.webp", 40)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_folder_is_an_error(tmp_path):
