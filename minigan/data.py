@@ -13,6 +13,7 @@ Nothing is deleted here. The sets of sources that have changed stay, and all of 
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -23,7 +24,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 import platformdirs
@@ -32,7 +33,25 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from minigan.errors import UserError
 from minigan.files import replacing
 
-__all__ = ["CHANNELS", "Archive", "Folder", "Pictures", "decode", "load", "open_source"]
+__all__ = [
+    "CHANNELS",
+    "Archive",
+    "Files",
+    "Folder",
+    "Pictures",
+    "centre_square",
+    "decode",
+    "each_file",
+    "find_pictures",
+    "flatten",
+    "kinds",
+    "load",
+    "none_readable",
+    "open_picture",
+    "open_source",
+    "printable",
+    "read",
+]
 
 CHANNELS = {"RGB": 3, "L": 1}  # C of each mode
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")  # which files are taken for pictures, in either case
@@ -42,6 +61,7 @@ REDUCING_GAP = 3.0  # cheap box reduction stops at this many times the final siz
 DECODER = 1  # a part of the cache's key: count it up whenever `decode` gives other bytes for the same file
 TASK, WINDOW = 16, 64  # pictures that a thread takes at once (one alone is too little work), and tasks in flight
 
+T = TypeVar("T")
 Files = dict[str, tuple[int, int]]  # name -> (size in bytes, what changes with the content)
 
 
@@ -170,10 +190,7 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
         without one that can be read, or changes while it is read; or the cache cannot be written.
     """
     opened = open_source(source)
-    found = opened.files()
-    files = _pictures(found)
-    if not files:
-        raise UserError(f"{source}: no pictures in {_summary(found)}: give a folder or .zip of {_or(SUFFIXES)}")
+    files, _ = find_pictures(opened)
     cache = platformdirs.user_cache_path("minigan") / "pictures"
     key = _key(opened.identity, files, size, mode)
     try:
@@ -199,18 +216,48 @@ def decode(content: bytes, size: int, mode: str) -> np.ndarray:
     ------
     Exception: whatever Pillow makes of a broken file.
     """
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    image = open_picture(content)
     image.draft(mode, (round(REDUCING_GAP * size), round(REDUCING_GAP * size)))
     ImageOps.exif_transpose(image, in_place=True)
+    image = flatten(centre_square(image), mode)
+    image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+    return np.asarray(image).reshape(size, size, CHANNELS[mode])
+
+
+def open_picture(content: bytes) -> Image.Image:
+    """A picture file's content, its header alone read: what it is, how large, and in which mode."""
+    return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def centre_square(image: Image.Image) -> Image.Image:
+    """The largest square in the middle; where the rest is odd, its larger half is cut off on the right or below."""
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
-    image = image.crop((left, top, left + side, top + side))
+    return image.crop((left, top, left + side, top + side))
+
+
+def flatten(image: Image.Image, mode: str) -> Image.Image:
+    """The picture as it is seen, in "RGB" or "L": 16-bit greys scaled to 8 bits, transparency on white."""
     if image.mode.startswith("I;16"):  # 0 .. 65535 = 255 * 257; Pillow's own conversion clips at 255
         image = Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    image = image.convert(mode).resize((size, size), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
-    return np.asarray(image).reshape(size, size, CHANNELS[mode])
+    return image.convert(mode)
+
+
+def find_pictures(opened: Folder | Archive) -> tuple[Files, Files]:
+    """The files that are called pictures, in the order of their names, and all the others.
+
+    Raises
+    ------
+    UserError: there are no pictures, or a folder cannot be listed.
+    """
+    found = opened.files()
+    files = _pictures(found)
+    others = {name: found[name] for name in found if name not in files}
+    if not files:
+        raise UserError(f"{opened.path}: no pictures in {kinds(others)}: give a folder or .zip of {_or(SUFFIXES)}")
+    return files, others
 
 
 def _pictures(files: Files) -> Files:
@@ -249,11 +296,12 @@ def _build(
 ) -> None:
     """Decode the pictures, and write them into the cache as they come."""
     count, skipped = 0, []
-    with replacing(cache / f"{key}.npy") as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's remarks on files that it can read all the same
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than Image.MAX_IMAGE_PIXELS pixels
+
+    def decode_one(name: str) -> np.ndarray:
+        return decode(read(opened, files, name), size, mode)
+
+    with replacing(cache / f"{key}.npy") as file, each_file(files, decode_one) as results:
         _write_header(file, (count, size, size, CHANNELS[mode]))
-        results = zip(files, _decode_all(opened, files, size, mode), strict=True)
         for name, result in progress(results, total=len(files), desc="decoding", unit="picture"):
             if isinstance(result, str):
                 skipped.append((name, result))
@@ -261,8 +309,7 @@ def _build(
                 file.write(result.tobytes())
                 count += 1
         if count == 0:
-            name, reason = skipped[0]
-            raise UserError(f"{opened.path}: none of {len(files)} pictures can be read; the first, {name}: {reason}")
+            raise none_readable(opened, skipped)
         if _pictures(opened.files()) != files:
             raise UserError(f"{opened.path}: changed while it was read: run the command again when it is complete")
         shape = (count, size, size, CHANNELS[mode])
@@ -276,31 +323,60 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...]) -> None:
     np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
 
 
-def _decode_all(opened: Folder | Archive, files: Files, size: int, mode: str) -> Iterator[np.ndarray | str]:
-    """For each file, in order, its picture, uint8 (size, size, C), or the reason why there is none.
+@contextlib.contextmanager
+def each_file(files: Files, work: Callable[[str], T]) -> Iterator[Iterator[tuple[str, T | str]]]:
+    """Inside `with each_file(files, work) as results:` the results are (name, work(name)), in order, for each file.
 
+    Where `work` raises, the reason, one line, stands in its result's place; but a UserError ends the whole.
     Threads suffice: Pillow decodes and scales outside of Python's global lock. At most TASK * WINDOW results are held.
     """
 
-    def one(name: str) -> np.ndarray | str:
+    def one(name: str) -> T | str:
         try:
-            if files[name][0] > LARGEST_FILE:
-                return f"longer than {LARGEST_FILE >> 20} MiB"
-            return decode(opened.read(name), size, mode)
+            return work(name)
+        except UserError:
+            raise
         except UnidentifiedImageError:
             return f"no {_or(FORMATS)} inside"
         except Exception as error:  # bytes from anywhere make decoders raise anything, and what they say is the reason
             return _one_line(error)
 
-    def some(names: list[str]) -> list[np.ndarray | str]:
-        return [one(name) for name in names]
+    def some(names: list[str]) -> list[tuple[str, T | str]]:
+        return [(name, one(name)) for name in names]
+
+    def results() -> Iterator[tuple[str, T | str]]:
+        for i in range(0, len(tasks), WINDOW):
+            for result in pool.map(some, tasks[i : i + WINDOW]):
+                yield from result
 
     names = list(files)
     tasks = [names[i : i + TASK] for i in range(0, len(names), TASK)]
-    with ThreadPoolExecutor() as pool:
-        for i in range(0, len(tasks), WINDOW):
-            for results in pool.map(some, tasks[i : i + WINDOW]):
-                yield from results
+    pool = ThreadPoolExecutor()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's remarks on files that it can read all the same
+        warnings.simplefilter("error", Image.DecompressionBombWarning)  # more than Image.MAX_IMAGE_PIXELS pixels
+        try:
+            yield results()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def read(opened: Folder | Archive, files: Files, name: str) -> bytes:
+    """The content of one of the files.
+
+    Raises
+    ------
+    Exception: it is longer than LARGEST_FILE, or whatever the file system or the archive makes of a broken one.
+    """
+    if files[name][0] > LARGEST_FILE:
+        raise ValueError(f"longer than {LARGEST_FILE >> 20} MiB")
+    return opened.read(name)
+
+
+def none_readable(opened: Folder | Archive, skipped: list[tuple[str, str]]) -> UserError:
+    """What is said when every picture was skipped."""
+    name, reason = skipped[0]
+    return UserError(f"{opened.path}: none of {len(skipped)} pictures can be read; the first, {name}: {reason}")
 
 
 def _visible(name: str) -> bool:
@@ -312,13 +388,18 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _summary(files: Files) -> str:
-    """What was found instead of pictures: "3 files: .txt (2), .md (1)"."""
-    kinds = collections.Counter(_suffix(name) or "no suffix" for name in sorted(files))
-    if not kinds:
+def kinds(files: Files) -> str:
+    """What was found beside pictures: "3 files: .txt (2), .md (1)"."""
+    counts = collections.Counter(_suffix(name) or "no suffix" for name in sorted(files))
+    if not counts:
         return "it (no files at all)"
-    shown = ", ".join(f"{kind} ({count})" for kind, count in kinds.most_common(5))
-    return f"{kinds.total()} files: {shown}{', ...' if len(kinds) > 5 else ''}"
+    shown = ", ".join(f"{kind} ({count})" for kind, count in counts.most_common(5))
+    return f"{counts.total()} files: {shown}{', ...' if len(counts) > 5 else ''}"
+
+
+def printable(name: str) -> str:
+    """A file's name for a line of text: control characters, and bytes that are no Unicode, are escaped."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def _or(words: tuple[str, ...]) -> str:

@@ -1,0 +1,189 @@
+"""Look at pictures before a training does:  python -m minigan.inspect cats/ --out inspect.png
+
+Every file is listed, read and decoded as a training would, by the same functions; nothing is cached or changed. Only
+names, counts and a digest of each picture are kept in memory, never the pictures.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import hashlib
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+import kernels
+from minigan.command import run_command
+from minigan.data import (
+    CHANNELS,
+    Archive,
+    Files,
+    Folder,
+    decode,
+    each_file,
+    find_pictures,
+    kinds,
+    none_readable,
+    open_picture,
+    open_source,
+    printable,
+    read,
+)
+from minigan.errors import UserError
+from minigan.models import PRESETS, SIZES
+from minigan.options import DATA_PRESET, Parser
+from minigan.pictures import grid, save_png
+from minigan.random import coins, permutation
+
+BATCH = 64  # pictures shown, the batch size of every preset
+SHOWN = 10  # names in a list on the terminal
+
+
+@dataclasses.dataclass
+class Survey:
+    """What is in a source.
+
+    Attributes
+    ----------
+    names: of the pictures that can be read, in order.
+    sizes: (width, height) in pixels, as stored -> how many pictures. modes, formats: likewise, by Pillow's names.
+    rejected: (name, reason) of each picture that a training would skip.
+    duplicates: (name, an earlier name) of pictures that are equal, decoded to the size and mode asked for, pixel for
+        pixel: whatever their files say, a training sees the same picture twice.
+    """
+
+    names: list[str] = dataclasses.field(default_factory=list)
+    sizes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    modes: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    formats: collections.Counter = dataclasses.field(default_factory=collections.Counter)
+    rejected: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+    duplicates: list[tuple[str, str]] = dataclasses.field(default_factory=list)
+
+
+def survey(
+    opened: Folder | Archive, files: Files, size: int, mode: str, progress: Callable[..., Iterable] = tqdm
+) -> Survey:
+    """Read every picture once.
+
+    Raises
+    ------
+    UserError: none can be read.
+    """
+
+    def look(name: str) -> tuple[tuple[int, int], str, str, bytes]:
+        content = read(opened, files, name)
+        pixels = decode(content, size, mode)
+        with open_picture(content) as image:
+            return image.size, image.mode, image.format, hashlib.blake2b(pixels, digest_size=16).digest()
+
+    found, first = Survey(), {}  # first: digest -> name
+    with each_file(files, look) as results:
+        for name, result in progress(results, total=len(files), desc="reading", unit="picture"):
+            if isinstance(result, str):
+                found.rejected.append((name, result))
+                continue
+            pixel_size, pixel_mode, file_format, digest = result
+            found.names.append(name)
+            found.sizes[pixel_size] += 1
+            found.modes[pixel_mode] += 1
+            found.formats[file_format] += 1
+            if digest in first:
+                found.duplicates.append((name, first[digest]))
+            first.setdefault(digest, name)
+    if not found.names:
+        raise none_readable(opened, found.rejected)
+    return found
+
+
+def first_batch(opened: Folder | Archive, files: Files, names: list[str], size: int, mode: str) -> np.ndarray:
+    """float32 (N, size, size, C) in [-1, 1]: what the discriminator meets first in a training with `--seed 0`.
+
+    names: of all that a training would read. N is BATCH, or as many as there are.
+
+    Raises
+    ------
+    UserError: one of them cannot be read any more.
+    """
+    order = permutation(seed=0, epoch=0, count=len(names))[:BATCH]
+    chosen = {names[i]: files[names[i]] for i in order}
+    with each_file(chosen, lambda name: decode(read(opened, files, name), size, mode)) as results:
+        images = [pixels for _, pixels in results]
+    if any(isinstance(pixels, str) for pixels in images):
+        raise UserError(f"{opened.path}: changed while it was read: run the command again when it is complete")
+    indices, mirror = np.arange(len(images), dtype=np.int32), coins(seed=0, step=0, count=len(images))
+    return kernels.device("reference").image_batch(np.stack(images), indices, mirror)
+
+
+def report(found: Survey, others: Files, source: Path, size: int, mode: str) -> str:
+    """A survey in lines."""
+    order = sorted(found.sizes, key=lambda wh: (min(wh), max(wh), wh))
+    ranks = np.cumsum([found.sizes[wh] for wh in order])
+    median = order[int(np.searchsorted(ranks, (len(found.names) + 1) // 2))]
+    small = sum(count for wh, count in found.sizes.items() if min(wh) < size)
+    shapes = [f"{width}x{height}" for width, height in (order[0], median, order[-1])]
+    lines = [
+        f"pictures  {len(found.names):,} from {source}: {_counts(found.formats)}",
+        "sizes     {} smallest, {} median, {} largest, by their shorter side".format(*shapes),
+        f"modes     {_counts(found.modes)}",
+    ]
+    if small:
+        lines.append(f"small     {small:,} under {size} pixels on a side, which will be enlarged")
+    if others:
+        lines.append(f"ignored   {kinds(others)}")
+    if found.rejected:
+        lines.append(f"rejected  {len(found.rejected):,}, which a training skips")
+        lines += _some(f"{printable(name)}: {reason}" for name, reason in found.rejected)
+    if found.duplicates:
+        lines.append(
+            f"twice     {len(found.duplicates):,} equal an earlier one, pixel for pixel at {size}x{size} {mode}"
+        )
+        lines += _some(f"{printable(name)} = {printable(earlier)}" for name, earlier in found.duplicates)
+    return "\n".join(lines)
+
+
+def _counts(counter: collections.Counter) -> str:
+    return ", ".join(f"{key} ({count:,})" for key, count in counter.most_common())
+
+
+def _some(entries: Iterable[str]) -> list[str]:
+    """The first few, a line each, and how many more there are."""
+    entries = [f"          {entry}" for entry in entries]
+    more = len(entries) - SHOWN
+    return entries[:SHOWN] + ([f"          and {more:,} more"] if more > 0 else [])
+
+
+def inspect(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = Parser(prog="python -m minigan.inspect", description="Look at pictures before training on them.")
+    add = parser.add_argument
+    add("data", type=Path, metavar="DATA", help="a folder (nested or not) or a .zip of pictures")
+    default = PRESETS[DATA_PRESET].size
+    add("--size", type=int, choices=SIZES, default=default, metavar="PIXELS", help=f"to train at (default {default})")
+    add("--mode", choices=CHANNELS, default="RGB", help="colour (default) or grey")
+    add("--out", type=Path, default=Path("inspect.png"), metavar="FILE", help="the PNG (default inspect.png)")
+    given = parser.parse_args(arguments)
+    size, mode, out = given.size, given.mode, given.out
+    if out.suffix.lower() != ".png":
+        raise UserError(f"--out {out}: the picture is written as PNG: give a name that ends in .png")
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: there is no folder {out.parent}: make it, or give another place")
+
+    opened = open_source(given.data)
+    files, others = find_pictures(opened)
+    found = survey(opened, files, size, mode, partial(tqdm, disable=None, leave=False))
+    print(report(found, others, given.data, size, mode))
+    batch = first_batch(opened, files, found.names, size, mode)
+    try:
+        save_png(grid(batch, scale=max(1, 64 // size)), out)
+    except OSError as error:
+        raise UserError(f"--out {out}: cannot be written ({error.strerror}): give another place") from error
+    print(f"values    {batch.min():.3f} to {batch.max():.3f} in the batch below, mean {batch.mean():.3f}")
+    print(f"seen      {out}: {len(batch)} pictures as the discriminator meets them first, with --seed 0")
+
+
+if __name__ == "__main__":
+    run_command(inspect)

@@ -1,0 +1,182 @@
+"""Looking at pictures before training: what is counted, what is rejected, and that the batch shown is the real one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import refused
+from picture_files import encoded, noise, some_pictures, write, zipped
+from PIL import Image
+
+import kernels
+from minigan import data, inspect, options, train
+from minigan.models import PRESETS
+from minigan.pictures import grid, to_uint8
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """Where the commands of a test run, with a cache of its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def report(capsys, *arguments) -> list[str]:
+    """The lines that the command prints."""
+    inspect.inspect(list(map(str, arguments)))
+    return capsys.readouterr().out.splitlines()
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_the_picture_is_the_first_batch_of_a_training(here, capsys):
+    """Cropped, scaled, shuffled, mirrored and with the values that `train.Batches` gives D at step 0."""
+    files = {f"{i:02d}.png": encoded(noise(20, 24 + i % 5, seed=i)) for i in range(70)} | {"33.jpg": b"broken"}
+    source = zipped(here / "cats.zip", files)
+    settings = options.new_settings(options.parse(["--data", str(source), "--size", "16"]))
+    images = data.load(source, 16).images
+    batch = train.Batches(images, settings, kernels.device("reference")).batch(0).numpy()
+
+    lines = report(capsys, source, "--size", 16, "--out", "seen.png")
+    sheet = pixels(here / "seen.png")
+    assert (sheet == np.asarray(grid(to_uint8(batch), scale=4))).all()
+    assert (batch != batch[:, :, ::-1]).any()
+    assert lines[-2] == (
+        f"values    {batch.min():.3f} to {batch.max():.3f} in the batch below, mean {batch.mean():.3f}"
+    )
+    assert "64 pictures" in lines[-1]
+    assert {preset.batch_size for preset in PRESETS.values()} == {inspect.BATCH}
+
+
+def test_everything_is_counted_once(here, capsys):
+    """Formats, modes, the smallest, median and largest size, what is small, ignored, rejected, and what comes twice."""
+    same = noise(24, 32)
+    files = {
+        "a.png": encoded(same),
+        "b/same.bmp": encoded(same, "BMP"),
+        "b/same.webp": encoded(same, "WEBP", lossless=True),
+        "c.gif": encoded(noise(10, 20).convert("L"), "GIF"),
+        "d.jpg": encoded(noise(40, 90), "JPEG"),
+        "notes.txt": b"",
+    }
+    lines = report(capsys, write(here / "cats", files), "--size", 16)
+    assert lines[:-2] == [
+        "pictures  5 from " + str(here / "cats") + ": PNG (1), BMP (1), WEBP (1), GIF (1), JPEG (1)",
+        "sizes     20x10 smallest, 32x24 median, 90x40 largest, by their shorter side",
+        "modes     RGB (4), P (1)",
+        "small     1 under 16 pixels on a side, which will be enlarged",
+        "ignored   1 files: .txt (1)",
+        "twice     2 equal an earlier one, pixel for pixel at 16x16 RGB",
+        "          b/same.bmp = a.png",
+        "          b/same.webp = a.png",
+    ]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_the_median_is_the_middle_one(here, capsys, count):
+    """Of sides 1 .. n it is the lower middle, however many pictures share a size."""
+    files = {f"{side}{copy}.png": encoded(noise(side, side, copy)) for side in range(1, count + 1) for copy in range(2)}
+    middle = (count + 1) // 2
+    lines = report(capsys, write(here / "cats", files))
+    assert lines[1].startswith(f"sizes     1x1 smallest, {middle}x{middle} median, {count}x{count} largest")
+
+
+def test_rejections_are_the_loader_s(here, capsys, monkeypatch):
+    """The same files for the same reasons as a training skips; of a long list the first ones and how many more."""
+    monkeypatch.setattr(data, "LARGEST_FILE", 2**16)
+    bad = {
+        "cut.jpg": encoded(noise(64, 64), "JPEG")[:500],
+        "empty.png": b"",
+        "huge.bmp": encoded(noise(200, 200), "BMP"),
+        "line\nbreak.png": b"?",
+        "page.jpg": b"<html>",
+    }
+    source = write(here / "cats", some_pictures(3) | bad)
+    skipped = data.load(source, 16).skipped
+    assert [name for name, _ in skipped] == sorted(bad)
+    lines = report(capsys, source, "--size", 16)
+    start = lines.index("rejected  5, which a training skips") + 1
+    assert lines[start : start + 5] == [f"          {data.printable(name)}: {reason}" for name, reason in skipped]
+
+    monkeypatch.setattr(inspect, "SHOWN", 2)
+    lines = report(capsys, source, "--size", 16)
+    assert lines[start + 1 : start + 3] == ["          empty.png: " + skipped[1][1], "          and 3 more"]
+
+
+def test_nothing_but_the_picture_is_written(here, capsys):
+    """No cache, no half-written file, and the source as it was."""
+    source = write(here / "cats", some_pictures(3))
+    report(capsys, source)
+    assert sorted(path.name for path in here.rglob("*")) == ["0.png", "1.png", "2.png", "cats", "inspect.png"]
+
+
+def test_memory_does_not_grow_with_the_pictures(here, monkeypatch):
+    """What a survey keeps of a picture is its name, a digest and counts: no more than WINDOW tasks hold its pixels."""
+    monkeypatch.setattr(data, "TASK", 1)
+    monkeypatch.setattr(data, "WINDOW", 2)
+    done, ahead = [], []
+    decode = data.decode
+
+    def counting(content, size, mode):
+        done.append(None)
+        return decode(content, size, mode)
+
+    def progress(results, **_):
+        for i, result in enumerate(results):
+            ahead.append(len(done) - i)
+            yield result
+
+    monkeypatch.setattr(inspect, "decode", counting)
+    opened = data.open_source(write(here / "cats", some_pictures(20)))
+    files, _ = data.find_pictures(opened)
+    found = inspect.survey(opened, files, 16, "RGB", progress)
+    assert found.names == list(files)
+    assert max(ahead) <= 2
+    assert not any(isinstance(part, np.ndarray) for kept in vars(found).values() for part in kept)
+
+
+REFUSALS = {
+    "no source": (["nowhere"], "nowhere: no such folder or .zip"),
+    "no picture": (["texts"], "texts: no pictures in 1 files: .txt (1)"),
+    "none readable": (["bad"], "bad: none of 1 pictures can be read; the first, a.png: no BMP, GIF, JPEG, PNG or WEBP"),
+    "size": (["cats", "--size", "65"], "--size: invalid choice"),
+    "suffix": (["cats", "--out", "seen.jpg"], "--out seen.jpg: the picture is written as PNG"),
+    "folder": (["cats", "--out", "no/seen.png"], "--out no/seen.png: there is no folder no"),
+    "taken": (["cats", "--out", "dir.png"], "--out dir.png: cannot be written (Is a directory)"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_bad_input_gets_one_line(here, capsys, case):
+    """It says what is wrong and where; no file is left behind."""
+    write(here, {"cats/0.png": encoded(noise(8, 8)), "texts/a.txt": b"", "bad/a.png": b"?", "dir.png/x": b""})
+    before = sorted(here.rglob("*"))
+    arguments, message = REFUSALS[case]
+    assert message in refused(capsys, inspect.inspect, *arguments)
+    assert sorted(here.rglob("*")) == before
+
+
+def test_a_source_that_changes_meanwhile_is_refused(here):
+    """A picture that was there for the survey and is gone for the batch is an error of one line."""
+    source = write(here / "cats", some_pictures(3))
+    opened = data.open_source(source)
+    files, _ = data.find_pictures(opened)
+    (source / "1.png").unlink()
+    with pytest.raises(inspect.UserError, match="cats: changed while it was read"):
+        inspect.first_batch(opened, files, list(files), 16, "RGB")
+
+
+def test_the_standard_library_keeps_its_own_inspect():
+    """Inside the package, and as a command, `import inspect` means Python's; minigan's has to be asked for by name."""
+    code = "import inspect, minigan.inspect, minigan.autograd as a; print(a.inspect is inspect is not minigan.inspect)"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"
