@@ -33,18 +33,19 @@ class Store:
     def lend(self, size: int) -> np.ndarray:
         """A block of that many bytes."""
         with self.lock:
+            block = next((b for b in reversed(list(self.free.values())) if b.size == size), None)  # it may be warm
+            if block is not None:
+                self.kept -= self.free.pop(id(block)).size
+            while block is None and self.free and self.lent + size + self.kept > self.most_lent:
+                self.kept -= self.free.popitem(last=False)[1].size
+        if block is None:
+            memory = np.empty(size + LINE, np.uint8)
+            start = -memory.ctypes.data % LINE
+            block = memory[start : start + size]
+        with self.lock:
             self.lent += size
             self.most_lent = max(self.most_lent, self.lent)
-            for key, block in reversed(self.free.items()):  # the latest may still be in the cache
-                if block.size == size:
-                    self.kept -= size
-                    return self.free.pop(key)
-            while self.free and self.lent + self.kept > self.most_lent:
-                _, block = self.free.popitem(last=False)
-                self.kept -= block.size
-        memory = np.empty(size + LINE, np.uint8)
-        start = -memory.ctypes.data % LINE
-        return memory[start : start + size]
+        return block
 
     def take_back(self, block: np.ndarray) -> None:
         """It is free again."""
@@ -60,13 +61,16 @@ _store = Store()
 class _Loan:
     """An array's base: with the last view of the array its block goes back."""
 
+    block = None  # there is none if the memory is at its end
+
     def __init__(self, size: int):
         self.store = _store
         self.block = self.store.lend(size)
         self.__array_interface__ = self.block.__array_interface__
 
     def __del__(self):
-        self.store.take_back(self.block)
+        if self.block is not None:
+            self.store.take_back(self.block)
 
 
 def empty(shape: tuple[int, ...] | int) -> np.ndarray:

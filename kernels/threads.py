@@ -6,8 +6,8 @@ It holds no lock of Python's while it computes, so a few ordinary threads run it
     share(kernel, count, *arguments)        the parts of range(count), by whichever thread is free
 
 Every index is computed in the same way whoever has it, so the result does not depend on the number of threads. Threads
-that wait are asleep, and the BLAS is held to the thread that calls it: pools of threads that spin while they wait, one
-of Numba's beside one of the BLAS's, take the cores from each other.
+that wait are asleep, and the BLAS is held to the thread that calls it (if threadpoolctl knows it): pools of threads that
+spin while they wait, one of Numba's beside one of the BLAS's, take the cores from each other.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from __future__ import annotations
 import collections
 import contextvars
 import functools
+import hashlib
 import itertools
 import os
 import queue
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import numba
+import platformdirs
 from threadpoolctl import threadpool_limits
 
 __all__ = ["compiled", "cpus", "share", "thread_count", "use_threads"]
@@ -29,45 +32,70 @@ __all__ = ["compiled", "cpus", "share", "thread_count", "use_threads"]
 NAME = "minigan kernel"  # of the threads
 PARTS = 4  # for each thread: whoever is held up leaves the rest of its share to the others
 
+
+def _cache() -> Path:
+    """Where machine code is kept: a folder for each state of the sources in here.
+
+    Numba looks whether a kernel's own file has changed, but not at what it takes from others: an instruction of
+    lanes.py, a constant. So whoever edits any of them gets all kernels compiled anew.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        digest.update(path.read_bytes())
+    return platformdirs.user_cache_path("minigan") / "numba" / digest.hexdigest()[:16]
+
+
+if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR says otherwise
+    numba.config.CACHE_DIR = str(_cache())
+
 # Compiled at the first call for its argument types, then kept on disk. Divisions are not checked, as in NumPy, so that
-# several can be done side by side. `fastmath` stays off: no reordered sums, so that a result does not depend on the
-# machine.
+# several can be done side by side. `fastmath` stays off: no sum is reordered.
 compiled = functools.partial(numba.njit, cache=True, nogil=True, error_model="numpy")
 
 
 def cpus() -> int:
     """How many CPUs this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Team:
-    """The thread that calls, and its helpers."""
+    """The thread that calls, and its helpers.
+
+    count: threads, the caller's with them.
+    """
 
     def __init__(self, count: int):
         self.count = count
+        self.helpers = count - 1
         self.calls = queue.SimpleQueue()  # (work, where to put the answer), or None: it is time to leave
         self.turn = threading.Lock()  # one call of `share` at a time
-        for _ in range(count - 1):
+        for _ in range(self.helpers):
             threading.Thread(target=self._help, name=NAME, daemon=True).start()
 
     def _help(self) -> None:
-        for work, answers in iter(self.calls.get, None):
-            answers.put(_attempt(work))
+        while (call := self.calls.get()) is not None:
+            work, answers = call
+            answer = _attempt(work)
+            del call, work  # the arrays it has worked on: they would stay until the next call
+            answers.put(answer)
+            del answer, answers
 
     def work(self, work: Callable[[], None]) -> None:
         """`work()` in every thread; raises what one of them raises."""
         answers = queue.SimpleQueue()  # of this call alone: Ctrl-C may end it before the last one has come
         with self.turn:
-            for _ in range(self.count - 1):
+            for _ in range(self.helpers):
                 self.calls.put((functools.partial(contextvars.copy_context().run, work), answers))  # with its errstate
-            failures = [_attempt(work), *(answers.get() for _ in range(self.count - 1))]
+            failures = [_attempt(work), *(answers.get() for _ in range(self.helpers))]
         for failure in filter(None, failures):
             raise failure
 
     def leave(self) -> None:
-        """The helpers end."""
-        for _ in range(self.count - 1):
-            self.calls.put(None)
+        """The helpers end, when they have done what they are at; whoever still calls this team works alone."""
+        with self.turn:
+            for _ in range(self.helpers):
+                self.calls.put(None)
+            self.helpers = 0
 
 
 def _attempt(work: Callable[[], None]) -> BaseException | None:
@@ -79,15 +107,18 @@ def _attempt(work: Callable[[], None]) -> BaseException | None:
 
 
 _team: Team | None = None
+_choosing = threading.RLock()  # one team
+_part = threading.local()  # `running` in a thread that is in a part
 
 
 def use_threads(count: int) -> None:
     """From now on the kernels of the CPU run on `count` threads; at first, on as many as the process may use CPUs."""
     global _team
-    if _team:
-        _team.leave()
-    threadpool_limits(1, "blas")
-    _team = Team(count)
+    with _choosing:
+        before, _team = _team, Team(count)
+        threadpool_limits(1, "blas")
+    if before:
+        before.leave()
 
 
 def thread_count() -> int:
@@ -96,27 +127,31 @@ def thread_count() -> int:
 
 
 def _the_team() -> Team:
-    if _team is None:
-        use_threads(cpus())
-    return _team
+    with _choosing:
+        if _team is None:
+            use_threads(cpus())
+        return _team
 
 
-def _forget() -> None:
-    global _team
-    _team = None
+def _start_again() -> None:
+    """In a forked child, which has none of its parent's threads."""
+    global _team, _choosing
+    _choosing = threading.RLock()
+    if _team:
+        _team = Team(_team.count)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget)  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_start_again)
 
 
 def share(kernel: Callable, count: int, *arguments, grain: int = 1) -> None:
     """kernel(first, last, *arguments) for parts [first, last) that cover range(count).
 
-    grain: indices that are too little work for two threads.
+    grain: indices that are too little work for two threads. What a kernel shares in its turn, its own thread does.
     """
     team = _the_team()
-    if team.count == 1 or count <= grain:
+    if team.count == 1 or count <= grain or getattr(_part, "running", False):
         kernel(0, count, *arguments)
         return
     parts = min(-(-count // grain), PARTS * team.count)
@@ -124,11 +159,15 @@ def share(kernel: Callable, count: int, *arguments, grain: int = 1) -> None:
     waiting = collections.deque(itertools.pairwise(bounds))
 
     def work() -> None:
-        while True:
-            try:
-                first, last = waiting.popleft()
-            except IndexError:
-                return
-            kernel(first, last, *arguments)
+        _part.running = True
+        try:
+            while True:
+                try:
+                    first, last = waiting.popleft()
+                except IndexError:
+                    return
+                kernel(first, last, *arguments)
+        finally:
+            _part.running = False
 
     team.work(work)

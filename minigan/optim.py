@@ -19,7 +19,7 @@ from minigan.autograd import Tensor
 
 __all__ = ["Adam"]
 
-ALIGNMENT = 64  # elements: every parameter's means start on a 256-byte boundary, as a fresh array would
+ALIGNMENT = 64  # elements: every parameter's means start 256 bytes times something after the first one's, as a GPU likes
 
 
 class Adam:

@@ -1,4 +1,4 @@
-"""Adam on the CPU: one pass over the memory of all parameters."""
+"""Adam on the CPU: one pass over the memory of a parameter, its gradient and its two means."""
 
 from __future__ import annotations
 

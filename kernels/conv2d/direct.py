@@ -67,8 +67,9 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     pictures = 8 * group_size(p, q, r, s * c)  # in the cache that the cores share: both take part in every group
 
     def correlate(first, last, rows, windows):
-        filters = slice(first * FILTERS, last * FILTERS)
-        w[filters] += rows[:, filters].T @ windows
+        for number in range(first, last):  # one by one: the BLAS may round otherwise for other sizes
+            filters = slice(number * FILTERS, (number + 1) * FILTERS)
+            w[filters] += rows[:, filters].T @ windows
 
     for group, windows in groups(0, -(-n // pictures), pictures, n, p, q, r, s * c):
         share(gather, len(windows), x[group], windows, c, stride, padding)
