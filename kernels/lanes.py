@@ -1,8 +1,8 @@
-"""Sixteen floats at a time: what a thread of the CPU does instead of being thirty-two threads.
+"""Sixteen floats at a time, or eight: what a thread of the CPU does instead of being thirty-two threads.
 
 Numba compiles arithmetic on single numbers and leaves it to LLVM to find out which of it may be done side by side. In
-the loops where all the time goes that is said outright: `Lanes` is a value that lives in one vector register (AVX-512)
-or in two or four smaller ones, and LLVM's vector instructions are written down as they are.
+the loops where all the time goes that is said outright: `Lanes` is a value in a vector register of AVX-512, or with
+half as many numbers in one of AVX2 or two of ARM's, and LLVM's vector instructions are written down as they are.
 
     load(array, i)          the LANES numbers of a flat array from index i on
     store(array, i, lanes)  put back
@@ -20,6 +20,7 @@ from __future__ import annotations
 import operator
 
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, overload, register_model
 
@@ -36,9 +37,10 @@ __all__ = [
     "transpose_tile",
 ]
 
-LANES = 16  # floats in a Lanes: a register of AVX-512
-PANEL = 32  # columns of a product that `multiply_tile` makes: two Lanes
-ROWS = 8  # and its rows: 16 of 32 registers are sums, so that none waits for the one before (4 cycles each)
+WIDE = bool(get_host_cpu_features().get("avx512f"))  # 32 registers of 16 floats; else 16 of 8 are counted on
+LANES = 16 if WIDE else 8  # floats in a Lanes
+PANEL = 2 * LANES  # columns of a product that `multiply_tile` makes
+ROWS = 8 if WIDE else 4  # and its rows: half of the registers are sums, so that none waits for the one before
 
 FUSED = ("contract",)  # a product may keep all its bits until it is added: one instruction, one rounding
 
@@ -63,6 +65,11 @@ class LanesModel(models.PrimitiveModel):
 
     def __init__(self, manager, kind):
         super().__init__(manager, kind, _LANES)
+
+
+def _floats(*arrays) -> bool:
+    """Whether they are arrays of float32: what else there is, is no Lanes, and Numba says that it does not fit."""
+    return all(isinstance(array, types.Array) and array.dtype == types.float32 for array in arrays)
 
 
 def _index(value: int) -> ir.Constant:
@@ -97,6 +104,8 @@ def _fma(builder, a, b, c):
 @intrinsic
 def load(typing, array, index):
     """array[index : index + LANES], of a flat float32 array."""
+    if not _floats(array):
+        return None
 
     def generate(context, builder, signature, arguments):
         array, index = arguments
@@ -108,6 +117,8 @@ def load(typing, array, index):
 @intrinsic
 def store(typing, array, index, value):
     """array[index : index + LANES] = value."""
+    if not _floats(array):
+        return None
 
     def generate(context, builder, signature, arguments):
         array, index, value = arguments
@@ -169,6 +180,8 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
     X[i,j] is at source[first + (i side + j) stride], Z[p,q] goes to target[to + (p n + q) to_stride]. The tuple's type
     tells n and side, so no loops are left: the columns of X become those of M X, then row by row those meet M again.
     """
+    if not _floats(source, target):
+        return None
     n, side = len(matrix), len(matrix[0])
 
     def generate(context, builder, signature, arguments):
@@ -207,6 +220,8 @@ def transpose_tile(typing, source, first, stride, target, to, to_stride):
     In halves: the upper half of the lanes of one half of the rows changes places with the lower half of the other's;
     then quarters do, and so on down to single lanes.
     """
+    if not _floats(source, target):
+        return None
 
     def generate(context, builder, signature, arguments):
         source, first, stride, target, to, to_stride = arguments
@@ -239,6 +254,8 @@ def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, 
     A[i, k depth + d] is at a[at_a + i row + k block + d step]; B and C are contiguous from at_b and at_c on. The sum
     runs over k and d in their order, in ROWS * PANEL / LANES registers: each number of A meets two Lanes of B.
     """
+    if not _floats(a, b, c):
+        return None
     vectors = range(PANEL // LANES)
 
     def generate(context, builder, signature, arguments):

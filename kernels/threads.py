@@ -6,8 +6,8 @@ It holds no lock of Python's while it computes, so a few ordinary threads run it
     share(kernel, count, *arguments)        the parts of range(count), by whichever thread is free
 
 Every index is computed in the same way whoever has it, so the result does not depend on the number of threads. Threads
-that wait are asleep, and the BLAS is held to the thread that calls it (if threadpoolctl knows it): pools of threads that
-spin while they wait, one of Numba's beside one of the BLAS's, take the cores from each other.
+that wait are asleep, and the BLAS is held to the thread that calls it, if threadpoolctl knows it: pools of threads
+that spin while they wait, one of Numba's beside one of the BLAS's, take the cores from each other.
 """
 
 from __future__ import annotations

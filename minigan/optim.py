@@ -19,7 +19,7 @@ from minigan.autograd import Tensor
 
 __all__ = ["Adam"]
 
-ALIGNMENT = 64  # elements: every parameter's means start 256 bytes times something after the first one's, as a GPU likes
+ALIGNMENT = 64  # elements: the means of every parameter start at a multiple of 256 bytes, where a GPU reads them best
 
 
 class Adam:

@@ -80,11 +80,12 @@ def bounds(x, w, y, algorithm):
     """How far the three derivatives may be off, element by element."""
     letters = algorithm.letters(y.shape[1:3])
     px, pw, py = (to_points(a, letters[name]) for a, name in ((x, "x"), (w, "w"), (y, "y")))
-    n, r = len(letters["x"].to), len(letters["w"].back)
+    n = len(letters["x"].to)
     transforms = 3 * 2 * (n + 1)  # two letters to points and one back, each on two axes
+    overlap = math.ceil(n / letters["x"].step) ** 2  # tiles that share a pixel of x
     return (
         gamma(transforms + px.shape[2]) * from_points(px @ pw.transpose(0, 2, 1), letters["y"], y.shape),
-        gamma(transforms + y.shape[3] + r * r) * from_points(py @ pw, letters["x"], x.shape),
+        gamma(transforms + y.shape[3] + overlap) * from_points(py @ pw, letters["x"], x.shape),
         gamma(transforms + py.shape[1]) * from_points(py.transpose(0, 2, 1) @ px, letters["w"], w.shape),
     )
 
@@ -149,17 +150,21 @@ def test_views():
 
 
 def test_many_groups(monkeypatch):
-    """Pictures that go through in several groups, the last one smaller, give the same bits as all at once."""
-    x, w, y = cases.form(np.random.default_rng(0), 9, 12, 20, 32, 32, (4, 4, 2), 1)
+    """Pictures that go through in several groups, the last one smaller, give what they give all at once."""
+    x, w, y = cases.form(np.random.default_rng(0), 23, 12, 20, 32, 32, (4, 4, 2), 1)  # 6 tiles a picture, 138 in all
     algorithm = winograd.Algorithm(4, 2, 2, 1)
+    monkeypatch.setattr(winograd, "CACHE", 1 << 40)
+    monkeypatch.setattr(winograd, "SHARED", 1 << 40)
     at_once = derivatives(None, x, w, y, 2, 1, algorithm)
-    monkeypatch.setattr(winograd, "CACHE", 1)
+    monkeypatch.setattr(winograd, "CACHE", 1)  # 4 pictures, whose tiles fill the rows of a product
+    monkeypatch.setattr(winograd, "SHARED", 2 * 4 * 25 * 6 * (4 * 32 + 32))  # 2 pictures
     in_groups = derivatives(None, x, w, y, 2, 1, algorithm)
     for a, b in zip(at_once[:2], in_groups[:2], strict=True):
         assert a.tobytes() == b.tobytes()
     assert np.all(
         abs(at_once[2] - in_groups[2]) <= bounds(*in_float64(x, w, y), algorithm)[2]
     )  # added in another order
+    assert at_once[2].tobytes() != in_groups[2].tobytes()
 
 
 # ---- as exact as float32 convolution is ------------------------------------------------------------------------------
@@ -177,10 +182,34 @@ def layers(preset):
             shape = layer.output_shape(shape)
 
 
+def compare(name, fast, x, w, y, stride, padding):
+    """The errors of three derivatives beside those of the direct sum."""
+    exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
+    plain = derivatives(direct, x, w, y, stride, padding)
+    for kernel, a, b, want in zip(
+        ("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True
+    ):
+        error, usual = (math.sqrt(np.mean((result - want) ** 2)) for result in (a, b))
+        print(f"{name} {kernel} x {x.shape} w {w.shape}: {error / usual:.1f} times")
+        assert error <= 6 * usual, (name, kernel, x.shape, w.shape)
+
+
+@pytest.mark.parametrize(("m", "r"), ALGORITHMS)
+@pytest.mark.parametrize("n", [1, 24])
+def test_every_algorithm_is_as_exact_as_the_direct_sum(m, r, n, seed):
+    """As the next test says it of layers: of many pictures, which go through in groups, and of one."""
+    stride = 1 if r == 5 else 2
+    filters = {2: 4, 3: 5, 5: 5}[r]
+    side = 16 if n == 1 else 8
+    x, w, y = cases.form(np.random.default_rng(seed), n, side, side, 64, 128, (filters, filters, stride), filters // 2)
+    padding = filters // 2
+    algorithm = winograd.Algorithm(m, r, stride, padding)
+    compare(f"m {m} r {r}", derivatives(None, x, w, y, stride, padding, algorithm), x, w, y, stride, padding)
+
+
 @pytest.mark.parametrize("preset", ["radford64", "article128", "tiny32"])
 def test_as_exact_as_the_direct_sum(preset, seed):
     """For every layer's shapes: the root mean square error is at most 6 times that of the direct float32 sum."""
-    print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     found = set()
     for (h, width, c), (k, r, s, _), stride, padding in sorted(set(layers(preset))):
@@ -189,15 +218,7 @@ def test_as_exact_as_the_direct_sum(preset, seed):
         if algorithm is None:
             continue
         found.add(algorithm)
-        exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
-        fast = derivatives(cpu, x, w, y, stride, padding)
-        plain = derivatives(direct, x, w, y, stride, padding)
-        for name, a, b, want in zip(
-            ("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True
-        ):
-            errors = [math.sqrt(np.mean((result - want) ** 2)) for result in (a, b)]
-            print(f"{preset} {name} x {x.shape} w {w.shape}: {errors[0] / errors[1]:.1f} times")
-            assert errors[0] <= 6 * errors[1], (name, x.shape, w.shape)
+        compare(f"{preset}", derivatives(cpu, x, w, y, stride, padding), x, w, y, stride, padding)
     assert found  # or nothing was tested
 
 

@@ -52,22 +52,22 @@ class Letter(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A part of a picture's folded channels: some panels of some phases, from the first of each pair to the second."""
+    """A part of a picture's folded channels: some panels of some phases."""
 
-    phase: int
-    phases: int
-    panel: int
-    panels: int
+    first_phase: int
+    end_phase: int
+    first_panel: int
+    end_panel: int
 
     def size(self) -> int:
         """How many panels."""
-        return (self.phases - self.phase) * (self.panels - self.panel)
+        return (self.end_phase - self.first_phase) * (self.end_panel - self.first_panel)
 
     def one_by_one(self, first: int, last: int) -> Iterator[Part]:
         """Its panels, numbers first to last, each as a part by itself."""
         for number in range(first, last):
-            phase, panel = divmod(number, self.panels - self.panel)
-            phase, panel = self.phase + phase, self.panel + panel
+            phase, panel = divmod(number, self.end_panel - self.first_panel)
+            phase, panel = self.first_phase + phase, self.first_panel + panel
             yield Part(phase, phase + 1, panel, panel + 1)
 
 
@@ -94,21 +94,21 @@ class Layout(NamedTuple):
 def by_panels(part: Part, tiles: int) -> Layout:
     """(points, phases, panels, tiles, PANEL): a right factor, of which a product reads all tiles of a panel."""
     panel = tiles * PANEL
-    return Layout(apart(part.size() * panel), (part.panels - part.panel) * panel, panel, ROWS * PANEL)
+    return Layout(apart(part.size() * panel), (part.end_panel - part.first_panel) * panel, panel, ROWS * PANEL)
 
 
 def by_slabs(part: Part, tiles: int) -> Layout:
     """(points, blocks, panels, phases, ROWS, PANEL): a left factor; a product reads all channels of a block."""
     phase = ROWS * PANEL
     block = part.size() * phase
-    return Layout(apart(-(-tiles // ROWS) * block), phase, (part.phases - part.phase) * phase, block)
+    return Layout(apart(-(-tiles // ROWS) * block), phase, (part.end_phase - part.first_phase) * phase, block)
 
 
 def by_blocks(part: Part, tiles: int) -> Layout:
     """(points, blocks, phases, panels, ROWS, PANEL): a product."""
     panel = ROWS * PANEL
     block = part.size() * panel
-    return Layout(apart(-(-tiles // ROWS) * block), (part.panels - part.panel) * panel, panel, block)
+    return Layout(apart(-(-tiles // ROWS) * block), (part.end_panel - part.first_panel) * panel, panel, block)
 
 
 def apart(size: int) -> int:
@@ -147,10 +147,10 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
         for row in range(letter.rows):
             for column in range(letter.columns):
                 to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
-                for phase in range(part.phase, part.phases):
+                for phase in range(part.first_phase, part.end_phase):
                     top = row * letter.step * fold + phase // fold - letter.padding
                     left = column * letter.step * fold + phase % fold - letter.padding
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
+                    for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
                         at = 0
                         for h in range(top, top + side * fold, fold):
                             for w in range(left, left + side * fold, fold):
@@ -161,8 +161,8 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
                                 else:
                                     store(tile, at, zero)
                                 at += LANES
-                        place = to + (phase - part.phase) * layout.phase
-                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
+                        place = to + (phase - part.first_phase) * layout.phase
+                        place += (c // PANEL - part.first_panel) * layout.panel + c % PANEL
                         both_axes(letter.to, tile, 0, LANES, points, place, layout.point)
                 tile_number += 1
 
@@ -179,18 +179,22 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
     for b in range(first, last):
         for h in range(height):
             for w in range(width):
-                if part.phase <= (h + letter.padding) % fold * fold + (w + letter.padding) % fold < part.phases:
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
+                if (
+                    part.first_phase
+                    <= (h + letter.padding) % fold * fold + (w + letter.padding) % fold
+                    < part.end_phase
+                ):
+                    for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
                         store(pixels, ((b * height + h) * width + w) * channels + c, zero)
         for row in range(letter.rows):
             for column in range(letter.columns):
                 to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
-                for phase in range(part.phase, part.phases):
+                for phase in range(part.first_phase, part.end_phase):
                     top = row * letter.step * fold + phase // fold - letter.padding
                     left = column * letter.step * fold + phase % fold - letter.padding
-                    for c in range(part.panel * PANEL, part.panels * PANEL, LANES):
-                        place = to + (phase - part.phase) * layout.phase
-                        place += (c // PANEL - part.panel) * layout.panel + c % PANEL
+                    for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
+                        place = to + (phase - part.first_phase) * layout.phase
+                        place += (c // PANEL - part.first_panel) * layout.panel + c % PANEL
                         both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
                         at = 0
                         for h in range(top, top + side * fold, fold):

@@ -6,7 +6,7 @@ both, multiply value by value, and interpolate. As the trilinear form of one axi
 
     sum over i, j of x[i + j] w[j] y[i]  =  sum over e of (B x)[e] (G w)[e] (A y)[e]
 
-    A[e,i] = p_e^i                          y's values; the last point is infinity, whose value is the first coefficient
+    A[e,i] = p_e^i          y's values; the last point is infinity, whose value is the highest power's coefficient
     G[e,j] = p_e^j / prod over q != p_e of (p_e - q)                                                      w's, scaled
     B[e,l] = coefficient l of prod over q != p_e of (t - q)               the interpolation, turned over: it acts on x
 
@@ -26,7 +26,7 @@ and filters of R taps become filters of r = ceil(R / s) with stride 1, the missi
     5    1        5   2    6    36/100
 
 The price is rounding: the transforms' sums cancel in part. The points are chosen to keep that low: few, near 1 in size,
-and with p also -p or -1/p.
+and with p also -p or 1/p. Another is that a number that is not finite spoils its whole tile: infinity less infinity.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
-CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
+CACHE = (
+    2 << 20
+)  # bytes of transformed tiles that a thread works on at a time: a part of its own cache and of all the cores'
+SHARED = 4 * CACHE  # bytes that all threads work on together
 
 
 # ---- the matrices ----------------------------------------------------------------------------------------------------
@@ -107,7 +110,7 @@ class Algorithm(NamedTuple):
         tiles = [-(-length // self.m) for length in size]
         cut = {
             "x": (self.stride, self.padding, self.m, *tiles),
-            "w": (self.stride, 0, 1, 1, 1),
+            "w": (self.stride, 0, 1, 1, 1),  # a filter is one tile
             "y": (1, 0, self.m, *tiles),
         }
         exact = matrices(self.m, self.r)
@@ -138,8 +141,12 @@ def conv2d_transpose(y, w, algorithm, size):
 
 
 def slab_width(channels: int, phases: int) -> int:
-    """How many of the channels that are summed over are a slab: with their phases SLAB terms or fewer; whole panels."""
-    return PANEL * math.gcd(channels // PANEL, max(1, SLAB // phases // PANEL))
+    """How many of the channels that are summed over are a slab: with their phases about SLAB terms, and whole panels.
+
+    Of several phases it is one panel: a left factor has the phases of a panel side by side, a slab of filters the
+    channels of a phase, and only so are they the same order.
+    """
+    return PANEL if phases > 1 else PANEL * math.gcd(channels // PANEL, max(1, SLAB // PANEL))
 
 
 class Filters:
@@ -153,7 +160,7 @@ class Filters:
         self.width = slab_width(channels, phases)
 
     def turned(self, part: Part, first: int, last: int):
-        """The filters of channels first to last (last - first, R, S, ...), with a part of the columns, or all, last."""
+        """Filters of channels first to last, (last - first, R, S, columns), and which of these columns the part is."""
         raise NotImplementedError
 
     def layout(self, part: Part) -> Layout:
@@ -161,13 +168,10 @@ class Filters:
         raise NotImplementedError
 
     def to_points(self, turned, slab: int, part: Part, points) -> None:
-        """The slab of that number of `turned`, transformed, to `points`."""
+        """The slab of that number of what `turned` gave, transformed, to `points`."""
+        filters, columns = turned
         first, last = slab * self.width, (slab + 1) * self.width
-        to_points(first, last, turned, self.letter, self.columns(turned, part), first, points, self.layout(part))
-
-    def columns(self, turned, part: Part) -> Part:
-        """The part among the channels of `turned`."""
-        raise NotImplementedError
+        to_points(first, last, filters, self.letter, columns, first, points, self.layout(part))
 
 
 class FiltersByK(Filters):
@@ -177,18 +181,15 @@ class FiltersByK(Filters):
         super().__init__(w, letter, w.shape[3], letter.fold**2)
 
     def turned(self, part, first, last):
-        w = self.w[part.panel * PANEL : part.panels * PANEL]
+        w = self.w[part.first_panel * PANEL : part.end_panel * PANEL]
         result = empty((last - first, *w.shape[1:3], len(w)))
         transpose(first, w, result)
-        return result
+        return result, whole(self.letter, result)
 
     def layout(self, part):
         """(points, panels of K, phases, width, PANEL)."""
         rows = self.letter.fold**2 * self.width
         return by_panels(part, rows)._replace(phase=self.width * PANEL, panel=rows * PANEL)
-
-    def columns(self, turned, part):
-        return whole(self.letter, turned)
 
 
 class FiltersByC(Filters):
@@ -198,14 +199,11 @@ class FiltersByC(Filters):
         super().__init__(w, letter, len(w), 1)
 
     def turned(self, part, first, last):
-        return self.w[first:last]  # they are as they should be
+        return self.w[first:last], part  # they are as they should be
 
     def layout(self, part):
         """(points, phases, panels of C, width, PANEL)."""
         return by_panels(part, self.width)
-
-    def columns(self, turned, part):
-        return part
 
 
 class Product:
@@ -277,7 +275,7 @@ class Product:
         rows = (last - first) * self.tiles
         layout, right_layout = by_blocks(part, rows), self.filters.layout(part)
         product = empty(self.points * layout.point)
-        terms = self.inner.phases * self.filters.width
+        terms = self.inner.end_phase * self.filters.width
         for slab in range(self.slabs):
             start = slab * terms // PANEL * ROWS * PANEL
             sizes = self.points, rows, part.size(), terms
@@ -287,7 +285,7 @@ class Product:
     def group_size(self) -> int:
         """How many pictures go through at a time.
 
-        Their points fit in the cache and fill the rows of `multiply_tile`, and every thread gets as many groups.
+        Their points fit in the cache and fill the rows of `multiply_tile`, and each thread gets about as many groups.
         """
         n, threads = len(self.source), thread_count()
         picture = 4 * self.points * self.tiles * PANEL * (self.inner.size() + self.outer.size())  # bytes
@@ -313,7 +311,7 @@ def sum_of_groups(x, a: Letter, y, b: Letter, w, filters: Letter) -> None:
     n, k = len(x), len(w)
     tiles, points = a.rows * a.columns, len(a.to) ** 2
     of_x, of_y = whole(a, x), whole(b, y)
-    group = min(n, max(1, CACHE // (points * tiles * PANEL * (of_x.size() + of_y.size()))))
+    group = min(n, max(1, SHARED // (4 * points * tiles * PANEL * (of_x.size() + of_y.size()))))
     xl, yl, wl = by_panels(of_x, group * tiles), by_panels(of_y, group * tiles), by_panels(of_x, k)
     xs, ys, ws = (empty(points * layout.point) for layout in (xl, yl, wl))
     for start in range(0, n, group):
