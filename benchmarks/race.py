@@ -1,8 +1,8 @@
 """One call of a kernel: checked against its definition, then timed, ours and the peer's in turn.
 
-Every timed call meets cold caches: before it, a buffer twice their size is read from end to end. In a training step the
-arrays were written a while ago and the next ones come after them, so that this is nearer to it than the same call over
-and over again on warm data. The memory for the results is what each library has kept of the call before.
+Every timed call meets a cold cache: before it, a buffer twice the size of the one that the cores share is read from end
+to end. In a training step the arrays were written a while ago and the next ones come after them, so that this is nearer
+to it than the same call over and over again on warm data. The memory for the results is what each library has kept of the call before.
 """
 
 from __future__ import annotations

@@ -28,14 +28,14 @@ def conv2d(x, w, stride, padding):
     p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
     x, filters = x.reshape(n, h, width * c), w.reshape(k, -1).T
     y = empty((n, p, q, k))
-    size = group_size(p, q, r, s * c)
+    step = group_size(p, q, r, s * c)
 
     def convolve(first, last):
-        for group, windows in groups(first, last, size, n, p, q, r, s * c):
+        for group, windows in groups(first, last, step, n, p, q, r, s * c):
             gather(0, len(windows), x[group], windows, c, stride, padding)
             np.matmul(windows.reshape(-1, r * s * c), filters, out=y[group].reshape(-1, k))
 
-    share(convolve, -(-n // size))
+    share(convolve, -(-n // step))
     return y
 
 
@@ -46,14 +46,14 @@ def conv2d_transpose(y, w, stride, padding, size):
     h, width = size
     filters = w.reshape(k, -1)
     x = empty((n, h, width * c))
-    pictures = group_size(p, q, r, s * c)
+    step = group_size(p, q, r, s * c)
 
     def spread(first, last):
-        for group, windows in groups(first, last, pictures, n, p, q, r, s * c):
+        for group, windows in groups(first, last, step, n, p, q, r, s * c):
             np.matmul(y[group].reshape(-1, k), filters, out=windows.reshape(-1, r * s * c))
             scatter(windows, x[group], c, stride, padding)
 
-    share(spread, -(-n // pictures))
+    share(spread, -(-n // step))
     return x.reshape(n, h, width, c)
 
 
@@ -64,14 +64,14 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     r, s = size
     x = x.reshape(n, h, width * c)
     w = np.zeros((k, r * s * c), np.float32)
-    pictures = 8 * group_size(p, q, r, s * c)  # in the cache that the cores share: both take part in every group
+    step = 8 * group_size(p, q, r, s * c)  # in the cache that the cores share: both take part in every group
 
     def correlate(first, last, rows, windows):
         for number in range(first, last):  # one by one: the BLAS may round otherwise for other sizes
             filters = slice(number * FILTERS, (number + 1) * FILTERS)
             w[filters] += rows[:, filters].T @ windows
 
-    for group, windows in groups(0, -(-n // pictures), pictures, n, p, q, r, s * c):
+    for group, windows in groups(0, -(-n // step), step, n, p, q, r, s * c):
         share(gather, len(windows), x[group], windows, c, stride, padding)
         share(correlate, -(-k // FILTERS), y[group].reshape(-1, k), windows.reshape(-1, r * s * c))
     return w.reshape(k, r, s, c)
@@ -82,12 +82,12 @@ def group_size(p, q, r, sc):
     return max(1, CACHE // (4 * p * q * r * sc))
 
 
-def groups(first, last, size, n, p, q, r, sc):
-    """Groups first to last, of `size` of the n pictures each, as slices, each with a buffer (pictures, P, Q, R, S C)
+def groups(first, last, step, n, p, q, r, sc):
+    """Groups first to last, of `step` of the n pictures each, as slices, each with a buffer (pictures, P, Q, R, S C)
     for its windows, always the same memory."""
-    windows = empty((min(n, size), p, q, r, sc))
+    windows = empty((min(n, step), p, q, r, sc))
     for number in range(first, last):
-        group = slice(number * size, min(n, (number + 1) * size))
+        group = slice(number * step, min(n, (number + 1) * step))
         yield group, windows[: group.stop - group.start]
 
 
