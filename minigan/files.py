@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -47,9 +48,11 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
     Raises
     ------
-    OSError: the place cannot be written, is taken or in use (the current folder is), or the disk is full.
+    OSError: the place cannot be written, is taken or is the current folder, or the disk is full.
     """
-    folder = folder.absolute()
+    folder = folder.resolve()
+    if folder == Path.cwd():
+        raise OSError(errno.EBUSY, "it is the current folder")
     top = folder  # the highest one that is new
     while not top.parent.exists():
         top = top.parent

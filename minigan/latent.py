@@ -1,7 +1,7 @@
 """z, the random numbers that a picture is drawn from: which ones a seed has, how to tame them, and ways between them.
 
     z = of_seeds(preset, 100, [3, 17, 40])      # (3, 100): one for each seed
-    z = truncate(z, preset.z, 1.5)              # none beyond 1.5: more alike, and fewer that fail
+    z = truncate(z, preset.z, 1.5)              # no number beyond 1.5: nearer to the average picture
     z = loop(z, 24)                             # (72, 100): from 3 to 17 to 40 and back to 3 in small steps
 
 All is NumPy on the host; the numbers of a seed are the same on every device.

@@ -23,6 +23,7 @@ __all__ = [
     "kept_settings",
     "new_settings",
     "parse",
+    "real",
     "resumed_settings",
     "whole",
 ]
@@ -76,7 +77,7 @@ def whole(low: int, high: int = 10**9) -> Callable[[str], int]:
     return _number(int, "a whole number", lambda value: low <= value <= high, f"from {low} to {high}")
 
 
-def _real(low: float, high: float) -> Callable[[str], float]:
+def real(low: float, high: float) -> Callable[[str], float]:
     """A number from low to high."""
     return _number(float, "a number", lambda value: low <= value <= high, f"from {low} to {high}")
 
@@ -146,7 +147,7 @@ def _parser() -> Parser:
     add = parser.add_argument_group("network").add_argument
     add("--preset", choices=PRESETS, help=f"default: {DATA_PRESET} with --data, {DEFAULT_PRESET} without")
     add("--z-dim", type=whole(1, 65536), metavar="N", help="numbers that a picture is drawn from")
-    add("--slope", type=_real(0, 1), metavar="S", help="of leaky ReLU")
+    add("--slope", type=real(0, 1), metavar="S", help="of leaky ReLU")
 
     add = parser.add_argument_group("training").add_argument
     add("--epochs", type=whole(1), metavar="N", help="passes over the pictures")
@@ -154,8 +155,8 @@ def _parser() -> Parser:
     add("--batch-size", type=whole(2), metavar="N", help="pictures a step")
     add("--lr-g", type=_positive(1e30), metavar="LR", help="learning rate of the generator")
     add("--lr-d", type=_positive(1e30), metavar="LR", help="learning rate of the discriminator")
-    add("--beta1", type=_real(0, 0.999999), metavar="B", help="Adam's memory of the gradient")
-    add("--label-smoothing", type=_real(0, 0.5), metavar="S", help="real pictures count as 1 - S")
+    add("--beta1", type=real(0, 0.999999), metavar="B", help="Adam's memory of the gradient")
+    add("--label-smoothing", type=real(0, 0.5), metavar="S", help="real pictures count as 1 - S")
     add("--seed", type=whole(0, 2**64 - 1), metavar="N", help="of all that is random (default 0)")
     add_device(add)
     add_threads(add)

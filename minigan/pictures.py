@@ -61,7 +61,8 @@ def save_animation(frames: Sequence[Image.Image], path: Path, milliseconds: int)
     """Write the frames, at least one and all of one size, as an animation that begins anew for ever; whole or not.
 
     path: its ending, one of ANIMATIONS, decides the format. GIF has 256 colours a frame; WebP compresses like JPEG.
-    milliseconds: that each frame is shown; GIF counts in tens. Equal frames in a row become one, shown for longer.
+    milliseconds: that each frame is shown; GIF counts in tens. Frames in a row that look the same become one, shown
+    for longer.
 
     Raises
     ------

@@ -108,9 +108,23 @@ class Run:
             raise UserError(f"{broken[0]}, and there is no earlier one: begin a new run")
         raise UserError(f"{self.folder}: holds no checkpoint yet: train it first")
 
+    def checkpoint_at(self, step: int) -> Path:
+        """The checkpoint of that step. Raises UserError, which lists the steps that have one, if it has none."""
+        path = self._checkpoint(step)
+        if path not in (found := self.checkpoints()):
+            steps = ", ".join(other.stem.lstrip("0") for other in found)
+            advice = f"give one of {steps}" if steps else "train it first"
+            raise UserError(f"{self.folder}: holds no checkpoint of step {step}: {advice}")
+        return path
+
+    def samples(self) -> list[Path]:
+        """Every sample picture, the newest last."""
+        found = (path for path in (self.folder / "samples").glob("*.png") if path.stem.isdecimal())
+        return sorted(found, key=lambda path: int(path.stem))
+
     def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
         """Write it whole, or not at all."""
-        path = self.folder / "checkpoints" / f"{step:08d}.safetensors"
+        path = self._checkpoint(step)
         with self._writing():
             checkpoint.save(path, arrays, state)
         return path
@@ -177,6 +191,9 @@ class Run:
         if rows:
             with self._writing():
                 pictures.plot_losses(rows, self.folder / "losses.png")
+
+    def _checkpoint(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"{step:08d}.safetensors"
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

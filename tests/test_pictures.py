@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +129,14 @@ def test_a_folder_that_was_filled_meanwhile_is_kept(tmp_path):
         meanwhile()
     assert error.value.errno in (errno.ENOTEMPTY, errno.EEXIST)
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["theirs", "x"]
+
+
+def test_the_current_folder_is_not_replaced(tmp_path, monkeypatch):
+    """Whoever is in it would be left in a folder that is gone."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OSError, match="it is the current folder"), replacing_folder(Path()):
+        pass
+    assert tmp_path.samefile(".")
 
 
 def played(path) -> tuple[list[np.ndarray], list[float], int]:

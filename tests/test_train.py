@@ -646,7 +646,7 @@ def test_convolution_by_the_definition(folder, monkeypatch):
     run = trained("--data", folder, "--epochs", 1, "--conv", "direct")
     assert set(used) == set(direct.__all__)
     assert run.settings.conv == "direct"
-    generate.draw(run, 1, 0, "cpu")
+    generate.draw(run, np.zeros((1, run.settings.z_dim), np.float32), "cpu")
     for name in ("emulated", "reference"):
         assert kernels.device(name, "direct") is kernels.device(name)  # they have no other way
 
