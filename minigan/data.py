@@ -51,6 +51,8 @@ __all__ = [
     "open_source",
     "printable",
     "read",
+    "scale",
+    "upright",
 ]
 
 CHANNELS = {"RGB": 3, "L": 1}  # C of each mode
@@ -216,17 +218,23 @@ def decode(content: bytes, size: int, mode: str) -> np.ndarray:
     ------
     Exception: whatever Pillow makes of a broken file.
     """
-    image = open_picture(content)
-    image.draft(mode, (round(REDUCING_GAP * size), round(REDUCING_GAP * size)))
-    ImageOps.exif_transpose(image, in_place=True)
-    image = flatten(centre_square(image), mode)
-    image = image.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+    image = scale(flatten(centre_square(upright(open_picture(content), mode, size)), mode), size)
     return np.asarray(image).reshape(size, size, CHANNELS[mode])
 
 
 def open_picture(content: bytes) -> Image.Image:
     """A picture file's content, its header alone read: what it is, how large, and in which mode."""
     return Image.open(io.BytesIO(content), formats=FORMATS)
+
+
+def upright(image: Image.Image, mode: str, size: int | None = None) -> Image.Image:
+    """An opened picture, decoded and turned as its EXIF orientation says.
+
+    size: what its shorter side will be scaled to, if it will be: so a large JPEG need not be decoded in full.
+    """
+    if size is not None:
+        image.draft(mode, (round(REDUCING_GAP * size), round(REDUCING_GAP * size)))
+    return ImageOps.exif_transpose(image)
 
 
 def centre_square(image: Image.Image) -> Image.Image:
@@ -243,6 +251,12 @@ def flatten(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(mode)
+
+
+def scale(image: Image.Image, size: int) -> Image.Image:
+    """The picture with a shorter side of `size` pixels, its proportions kept."""
+    shape = [round(side * size / min(image.size)) for side in image.size]
+    return image.resize(shape, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
 
 
 def find_pictures(opened: Folder | Archive) -> tuple[Files, Files]:

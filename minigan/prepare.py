@@ -1,0 +1,289 @@
+"""Any pictures into a clean folder of PNG:  python -m minigan.prepare photos/ cats/ --size 64 --min-size 64
+
+A second run goes on where the first one stopped: each PNG carries a digest of what it was made of and how, and is made
+again only if it is not there. They are written whole or not at all (see minigan.files); what a killed run left behind
+unfinished is removed by the next, so let one run at a time write into a folder. What was dropped, and why, is said in
+OUT.prepared.txt beside the folder.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import hashlib
+import itertools
+import json
+import shlex
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from tqdm import tqdm
+
+from minigan.command import run_command
+from minigan.data import (
+    CHANNELS,
+    Archive,
+    Files,
+    Folder,
+    centre_square,
+    each_file,
+    find_pictures,
+    flatten,
+    open_picture,
+    open_source,
+    printable,
+    read,
+    scale,
+    upright,
+)
+from minigan.errors import UserError
+from minigan.files import replacing
+from minigan.landmarks import cut_face, read_landmarks
+from minigan.options import Parser, whole
+
+CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
+ANNOTATION = ".cat"  # is added to the name of a picture
+STAMP = "minigan.prepare"  # the PNG's text with the digest
+PREPARER = 1  # a part of the digest: count it up whenever `make` gives other pixels
+REASONS = 4  # are counted on the terminal
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What is done to a picture.
+
+    size: pixels of the shorter side that comes, or None to leave it. mode: "RGB" or "L". crop: "centre", its centred
+    square; "none"; or "face", see minigan.landmarks. min_size: pixels of the shorter side, or of the face's, before
+    scaling; what has fewer is dropped.
+    """
+
+    size: int | None
+    mode: str
+    crop: str
+    min_size: int
+
+
+class Source:
+    """Pictures, and what may lie beside them.
+
+    opened: the folder or archive. files: its pictures. others: its other files.
+    """
+
+    def __init__(self, path: Path):
+        self.opened: Folder | Archive = open_source(path)
+        self.files, self.others = find_pictures(self.opened)
+
+    def stamp(self, name: str, recipe: Recipe) -> str:
+        """A digest of all that the PNG of a picture depends on."""
+        about = [PREPARER, dataclasses.asdict(recipe), name, self.files[name]]
+        if recipe.crop == "face":
+            about.append(self.others.get(name + ANNOTATION))
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()
+
+    def make(self, name: str, recipe: Recipe) -> Image.Image:
+        """The prepared picture. Without a crop to the face it is what the loader makes of it, up to the crop.
+
+        Raises
+        ------
+        ValueError: it is to be dropped, and this is why.
+        Exception: whatever Pillow makes of a broken file.
+        """
+        image = open_picture(read(self.opened, self.files, name))
+        if recipe.crop == "face":
+            beside = name + ANNOTATION
+            if beside not in self.others:
+                raise ValueError(f"no annotation (no {printable(PurePosixPath(beside).name)} beside it)")
+            points = read_landmarks(read(self.opened, self.others, beside))
+            image = cut_face(flatten(image, recipe.mode), points)
+        if min(image.size) < recipe.min_size:
+            raise ValueError(f"smaller than {recipe.min_size} pixels ({image.width}x{image.height})")
+        if recipe.crop != "face":
+            image = upright(image, recipe.mode, recipe.size)
+            image = flatten(centre_square(image) if recipe.crop == "centre" else image, recipe.mode)
+        if recipe.size is None:
+            return image
+        if image.width * image.height * (recipe.size / min(image.size)) ** 2 > Image.MAX_IMAGE_PIXELS:
+            raise ValueError(f"too long to be scaled ({image.width}x{image.height})")  # no loader would take it either
+        return scale(image, recipe.size)
+
+
+def targets(files: Files) -> dict[str, str]:
+    """The name of each picture in OUT: its own with .png, and a number where two would have the same (a.gif, a.jpg)."""
+    taken, names = set(), {}
+    for name in files:
+        stem = str(PurePosixPath(name).with_suffix(""))
+        numbered = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
+        target = next(candidate for candidate in numbered if candidate.lower() not in taken)
+        taken.add(target.lower())  # some file systems do not tell A from a
+        names[name] = f"{target}.png"
+    return names
+
+
+def finished(out: Path, stamps: dict[str, str]) -> set[str]:
+    """Which of the targets an earlier run has made. stamps: target -> its digest. Unfinished files are removed.
+
+    Raises
+    ------
+    UserError: the folder holds anything else.
+    """
+    done = set()
+    for name in sorted(Folder(out).files()) if out.is_dir() else []:
+        if name.endswith(".tmp") and name.rsplit(".", 2)[0] in stamps:
+            with _writing(out / name):
+                (out / name).unlink()
+        elif name in stamps and _stamp_of(out / name) == stamps[name]:
+            done.add(name)
+        else:
+            raise UserError(
+                f"{out}: holds {printable(name)}, which is not what these options make of this source: "
+                "give a new or an empty folder"
+            )
+    return done
+
+
+def _stamp_of(path: Path) -> str | None:
+    try:
+        with Image.open(path, formats=["PNG"]) as image:
+            return image.info.get(STAMP)
+    except (OSError, ValueError, Image.DecompressionBombError):  # no PNG of this command's
+        return None
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}): free the disk, or give another OUT") from error
+
+
+def save(image: Image.Image, path: Path, stamp: str) -> None:
+    """Write it as PNG with its stamp, and without a colour profile: the pixels are as a training takes them.
+
+    Raises
+    ------
+    UserError: it cannot be written.
+    """
+    text = PngInfo()
+    text.add_text(STAMP, stamp)
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            image.save(file, "PNG", pnginfo=text, icc_profile=None)
+
+
+def prepare_all(
+    source: Source, out: Path, recipe: Recipe, excluded: set[str], progress: Callable[..., Iterable] = tqdm
+) -> tuple[int, int, list[tuple[str, str]]]:
+    """Make every picture that is not there yet. excluded: names in the source.
+
+    Returns how many are in `out` now, how many of them are new, and (name, reason) of each that was dropped.
+    """
+    names = targets(source.files)
+    wanted = {name: size for name, size in source.files.items() if name not in excluded}
+    stamps = {names[name]: source.stamp(name, recipe) for name in wanted}
+    done = finished(out, stamps)
+
+    def one(name: str) -> None:
+        if Path(name).anchor or ".." in Path(name).parts:
+            raise ValueError("its name leads out of the folder")
+        save(source.make(name, recipe), out / names[name], stamps[names[name]])
+
+    dropped = [(name, "excluded") for name in source.files if name in excluded]
+    left = {name: size for name, size in wanted.items() if names[name] not in done}
+    with each_file(left, one) as results:
+        for name, reason in progress(results, total=len(left), desc="preparing", unit="picture"):
+            if reason is not None:
+                dropped.append((name, reason))
+    count = len(source.files) - len(dropped)
+    return count, count - len(done), sorted(dropped)
+
+
+def read_exclude(path: Path) -> set[str]:
+    """The names in a list of files to leave out: one a line, empty ones and those that begin with # aside.
+
+    Raises
+    ------
+    UserError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--exclude {path}: cannot be read ({error}): give a text with a name on each line") from error
+    return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+
+
+def matching(files: Files, names: set[str]) -> tuple[set[str], set[str]]:
+    """The files that the names mean, with their folders or without, and the names that mean none."""
+    means = {name: {name, PurePosixPath(name).name} & names for name in files}
+    found = {name for name, meant in means.items() if meant}
+    return found, names.difference(*means.values())
+
+
+def _counted(dropped: list[tuple[str, str]]) -> str:
+    """How many for which reason, the commonest first."""
+    counts = collections.Counter(reason.partition(" (")[0] for _, reason in dropped)
+    common = counts.most_common(REASONS)
+    rest = counts.total() - sum(count for _, count in common)
+    return "; ".join([f"{reason} ({count:,})" for reason, count in common] + ([f"others ({rest:,})"] if rest else []))
+
+
+def prepare(arguments: list[str] | None = None) -> None:
+    """The command."""
+    parser = Parser(
+        prog="python -m minigan.prepare",
+        description="Any pictures into a clean folder of PNG. The same command again goes on where it was stopped.",
+    )
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="a folder (nested or not) or a .zip of pictures")
+    add("out", type=Path, metavar="OUT", help="the folder of PNG, new or begun by the same command")
+    add("--size", type=whole(1, 4096), metavar="N", help="pixels of the shorter side (default: as it is)")
+    add("--mode", choices=CHANNELS, default="RGB", help="colour (default) or grey")
+    add("--min-size", type=whole(1, 65535), default=1, metavar="N", help="drop what is smaller before scaling")
+    add("--crop", choices=CROPS, help="centre (default): the centred square; none: leave the proportions")
+    add("--exclude", type=Path, metavar="FILE", help="a text with the name of a picture to leave out on each line")
+    add("--cat-landmarks", action="store_true", help="cut out the faces, by the CAT data set's NAME.jpg.cat")
+    given = parser.parse_args(arguments)
+    if given.cat_landmarks and given.crop:
+        raise UserError("--cat-landmarks cuts out the face itself: leave out --crop")
+    out = given.out
+    if out.resolve().is_relative_to(given.source.resolve()):
+        raise UserError(f"{out}: lies in {given.source}, and would be taken for its pictures: give a place outside")
+
+    recipe = Recipe(given.size, given.mode, "face" if given.cat_landmarks else given.crop or "centre", given.min_size)
+    names = read_exclude(given.exclude) if given.exclude else set()
+    source = Source(given.source)
+    excluded, unknown = matching(source.files, names)
+    progress = partial(tqdm, disable=None, leave=False)
+    count, new, dropped = prepare_all(source, out, recipe, excluded, progress)
+
+    lines = [
+        f"source    {given.source}: {len(source.files):,} pictures",
+        f"prepared  {count:,} in {out}, {new:,} of them now",
+    ]
+    if unknown:
+        lines.append(f"exclude   names of {given.exclude} that are not in the source: {len(unknown):,}")
+    if dropped:
+        lines.append(f"dropped   {len(dropped):,}: {_counted(dropped)}")
+    report = out.resolve().with_name(f"{out.resolve().name}.prepared.txt")
+    each = [f"dropped: {printable(name)}: {reason}" for name, reason in dropped]
+    each += [f"not in the source: {printable(name)}" for name in sorted(unknown)]
+    with _writing(report):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(report) as file:
+            file.write("\n".join([*lines, *each, ""]).encode())
+    if count == 0:
+        name, reason = dropped[0]
+        raise UserError(f"{given.source}: all {len(dropped)} were dropped; the first, {printable(name)}: {reason}")
+    print("\n".join(lines))
+    print(f"report    {report}")
+    print(f"train     python -m minigan.train --data {shlex.quote(str(out))}")
+
+
+if __name__ == "__main__":
+    run_command(prepare)
