@@ -228,13 +228,14 @@ def open_picture(content: bytes) -> Image.Image:
 
 
 def upright(image: Image.Image, mode: str, size: int | None = None) -> Image.Image:
-    """An opened picture, decoded and turned as its EXIF orientation says.
+    """The opened picture, decoded and turned, in place, as its EXIF orientation says.
 
     size: what its shorter side will be scaled to, if it will be: so a large JPEG need not be decoded in full.
     """
     if size is not None:
         image.draft(mode, (round(REDUCING_GAP * size), round(REDUCING_GAP * size)))
-    return ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def centre_square(image: Image.Image) -> Image.Image:

@@ -98,7 +98,7 @@ class Source:
             if beside not in self.others:
                 raise ValueError(f"no annotation (no {printable(PurePosixPath(beside).name)} beside it)")
             points = read_landmarks(read(self.opened, self.others, beside))
-            image = cut_face(flatten(image, recipe.mode), points)
+            image = cut_face(flatten(image, recipe.mode), points)  # they are of the picture as stored, before any EXIF
         if min(image.size) < recipe.min_size:
             raise ValueError(f"smaller than {recipe.min_size} pixels ({image.width}x{image.height})")
         if recipe.crop != "face":
