@@ -40,21 +40,24 @@ def batch_norm_grad(gy, x, scale, mean, variance, eps):
     return in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps)
 
 
-def in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps, *more):
+def in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps, *rectifier):
     """(gx, gscale, gshift) with gx = factor (gy - gshift / M - (x - mean) inverse gscale / M).
 
-    correlations, combine: the kernels of that name below, or others that also take `more`.
+    correlations, combine: the kernels of that name below; or those of a room that has a rectifier after it, which take
+    its shift and slope.
     """
     m = x.size // x.shape[-1]
+    rows = gy.reshape(m, -1), x.reshape(m, -1)
+    factor = factor_of(scale, variance, eps)
+    sign = (factor, *rectifier) if rectifier else ()  # what tells it
     step = rows_of_a_chunk(x)
     sums, products = np.zeros((2, -(-m // step), x.shape[-1]))
-    share(correlations, len(sums), gy.reshape(m, -1), x.reshape(m, -1), mean, *more, step, sums, products)
+    share(correlations, len(sums), *rows, mean, *sign, step, sums, products)
     inverse = 1 / np.sqrt(variance.astype(np.float64) + eps)
-    factor, gscale, gshift = scale * inverse, products.sum(axis=0) * inverse, sums.sum(axis=0)
-    columns = factor, factor * gshift / m, factor * inverse * gscale / m
+    gscale, gshift = products.sum(axis=0) * inverse, sums.sum(axis=0)
+    a, b = np.array([factor * gshift / m, factor * inverse * gscale / m], np.float32)
     gx = empty(x.shape)
-    columns = np.array(columns, np.float32)
-    share(combine, m, gy.reshape(m, -1), x.reshape(m, -1), mean, *more, *columns, gx.reshape(m, -1))
+    share(combine, m, *rows, mean, factor, a, b, *rectifier, gx.reshape(m, -1))
     return gx, gscale.astype(np.float32), gshift.astype(np.float32)
 
 
@@ -108,12 +111,18 @@ def correlations(first, last, gy, x, mean, step, sums, products):
 
 
 @compiled
+def normalised(x, mean, factor, shift):
+    """One number, the same wherever it is computed."""
+    return (x - mean) * factor + shift
+
+
+@compiled
 def normalise(first, last, x, mean, factor, shift, y):
     """y (M,C) = (x - mean) factor + shift, with mean, factor, shift (C,)."""
     c = x.shape[1]
     for row in range(first, last):
         for k in range(c):
-            y[row, k] = (x[row, k] - mean[k]) * factor[k] + shift[k]
+            y[row, k] = normalised(x[row, k], mean[k], factor[k], shift[k])
 
 
 @compiled

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.batch_norm.cpu import factor_of, in_two_passes, statistics
+from kernels.batch_norm.cpu import factor_of, in_two_passes, normalised, statistics
 from kernels.memory import empty
 from kernels.threads import compiled, share
 
@@ -25,14 +25,7 @@ def batch_norm_leaky_relu(x, scale, shift, eps, slope):
 
 def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):
     """(gx, gscale, gshift)."""
-    line = factor_of(scale, variance, eps), shift, np.float32(slope)
-    return in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps, *line)
-
-
-@compiled
-def normalised(x, mean, factor, shift):
-    """One number of n: its sign is the same wherever it is computed."""
-    return (x - mean) * factor + shift
+    return in_two_passes(correlations, combine, gy, x, scale, mean, variance, eps, shift, np.float32(slope))
 
 
 @compiled
@@ -59,11 +52,11 @@ def correlations(first, last, gy, x, mean, factor, shift, slope, step, sums, pro
 
 
 @compiled
-def combine(first, last, gy, x, mean, factor, shift, slope, weight, a, b, gx):
-    """As in kernels/batch_norm/cpu.py: gx (M,C) = weight gn - a - b (x - mean), with weight, a, b (C,)."""
+def combine(first, last, gy, x, mean, factor, a, b, shift, slope, gx):
+    """As in kernels/batch_norm/cpu.py: gx (M,C) = factor gn - a - b (x - mean), with factor, a, b (C,)."""
     c = x.shape[1]
     for row in range(first, last):
         for k in range(c):
             n = normalised(x[row, k], mean[k], factor[k], shift[k])
             gn = gy[row, k] if n > 0 else slope * gy[row, k]
-            gx[row, k] = weight[k] * gn - a[k] - b[k] * (x[row, k] - mean[k])
+            gx[row, k] = factor[k] * gn - a[k] - b[k] * (x[row, k] - mean[k])
