@@ -2,7 +2,8 @@
 
 Every timed call meets a cold cache: before it, a buffer twice the size of the one that the cores share is read from end
 to end. In a training step the arrays were written a while ago and the next ones come after them, so that this is nearer
-to it than the same call over and over again on warm data. The memory for the results is what each library has kept of the call before.
+to it than the same call over and over again on warm data. The memory for the results is what each library has kept of
+the call before.
 """
 
 from __future__ import annotations
