@@ -6,6 +6,7 @@ half as many numbers in one of AVX2 or two of ARM's, and LLVM's vector instructi
 
     load(array, i)          the LANES numbers of a flat array from index i on
     store(array, i, lanes)  put back
+    prefetch(array, i)      what is there will be read soon
     splat(number)           one number in every lane
     +                       lane by lane
     both_axes               a small matrix times a tile times its transpose, each element of the tile being Lanes

@@ -134,6 +134,13 @@ def transpose(first, w, result):
 
 
 @compiled
+def place_of(tile, phase, c, part, layout):
+    """Where channel c of a phase of that tile is, at the first point."""
+    within = (phase - part.first_phase) * layout.phase + (c // PANEL - part.first_panel) * layout.panel + c % PANEL
+    return tile // ROWS * layout.block + tile % ROWS * PANEL + within
+
+
+@compiled
 def to_points(first, last, pictures, letter, part, base, points, layout):
     """A part of the channels of pictures first to last; the tiles of picture `base` come first in `points`."""
     _, height, width, channels = pictures.shape
@@ -146,7 +153,6 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
     for b in range(first, last):
         for row in range(letter.rows):
             for column in range(letter.columns):
-                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
                 for phase in range(part.first_phase, part.end_phase):
                     top = row * letter.step * fold + phase // fold - letter.padding
                     left = column * letter.step * fold + phase % fold - letter.padding
@@ -161,8 +167,7 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
                                 else:
                                     store(tile, at, zero)
                                 at += LANES
-                        place = to + (phase - part.first_phase) * layout.phase
-                        place += (c // PANEL - part.first_panel) * layout.panel + c % PANEL
+                        place = place_of(tile_number, phase, c, part, layout)
                         both_axes(letter.to, tile, 0, LANES, points, place, layout.point)
                 tile_number += 1
 
@@ -179,22 +184,17 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
     for b in range(first, last):
         for h in range(height):
             for w in range(width):
-                if (
-                    part.first_phase
-                    <= (h + letter.padding) % fold * fold + (w + letter.padding) % fold
-                    < part.end_phase
-                ):
+                phase = (h + letter.padding) % fold * fold + (w + letter.padding) % fold
+                if part.first_phase <= phase < part.end_phase:
                     for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
                         store(pixels, ((b * height + h) * width + w) * channels + c, zero)
         for row in range(letter.rows):
             for column in range(letter.columns):
-                to = tile_number // ROWS * layout.block + tile_number % ROWS * PANEL
                 for phase in range(part.first_phase, part.end_phase):
                     top = row * letter.step * fold + phase // fold - letter.padding
                     left = column * letter.step * fold + phase % fold - letter.padding
                     for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
-                        place = to + (phase - part.first_phase) * layout.phase
-                        place += (c // PANEL - part.first_panel) * layout.panel + c % PANEL
+                        place = place_of(tile_number, phase, c, part, layout)
                         both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
                         at = 0
                         for h in range(top, top + side * fold, fold):

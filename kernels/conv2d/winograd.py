@@ -65,9 +65,7 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
-CACHE = (
-    2 << 20
-)  # bytes of transformed tiles that a thread works on at a time: a part of its own cache and of all the cores'
+CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
 SHARED = 4 * CACHE  # bytes that all threads work on together
 
 
@@ -214,10 +212,8 @@ class Product:
 
     def __init__(self, source, a: Letter, filters: Filters, target, b: Letter):
         self.source, self.a, self.filters, self.target, self.b = source, a, filters, target, b
-        self.inner, self.outer = (
-            whole(a, source),
-            whole(b, target),
-        )  # the channels that are summed over, and the result's
+        self.inner = whole(a, source)  # the channels that are summed over
+        self.outer = whole(b, target)  # and those of the result
         self.points = len(a.to) ** 2
         self.tiles = a.rows * a.columns  # of a picture
         self.slabs = filters.channels // filters.width

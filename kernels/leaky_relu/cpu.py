@@ -7,9 +7,9 @@ import numpy as np
 from kernels.memory import empty
 from kernels.threads import compiled, share
 
-GRAIN = 1 << 14  # numbers that one thread sees to before another is woken
-
 __all__ = ["leaky_relu", "leaky_relu_grad"]
+
+GRAIN = 1 << 14  # numbers that one thread sees to before another is woken
 
 
 def leaky_relu(x, slope):
