@@ -23,6 +23,7 @@ from tqdm import tqdm
 import kernels
 from minigan import checkpoint, data, faces, ops, options
 from minigan.autograd import Tensor, grad, no_grad
+from minigan.batches import Batches
 from minigan.command import Interrupt, choose_device, in_words, run_command
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
@@ -30,7 +31,7 @@ from minigan.models import PRESETS, networks, sample_z
 from minigan.optim import Adam
 from minigan.options import Settings
 from minigan.progress import Progress
-from minigan.random import Random, coins, permutation
+from minigan.random import Random
 from minigan.run import Run, free_folder
 from minigan.table import layer_table, step_multiply_adds
 
@@ -123,7 +124,7 @@ class Game:
         return state["seconds"]
 
     def _order(self) -> dict[str, int]:
-        """What the order of the pictures is a function of, beside their number and the step (see Batches)."""
+        """What the order of the pictures is a function of, beside their number and the step (see minigan.batches)."""
         return {"seed": self.settings.seed, "batch_size": self.settings.batch_size}
 
     def _parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
@@ -134,33 +135,11 @@ class Game:
         yield "fixed", {"z": self.fixed_z}
 
 
-class Batches:
-    """Real pictures, on the device: shuffled anew each epoch, each mirrored by a coin. A function of seed and step."""
-
-    def __init__(self, images: np.ndarray, settings: Settings, device: kernels.Device):
-        self.settings, self.device = settings, device
-        self.count = len(images)
-        self.per_epoch = self.count // settings.batch_size  # what is left over sits this epoch out
-        self.images = device.array(images)  # uint8 (M,H,W,C)
-        self.epoch, self.order = None, None
-
-    def batch(self, step: int) -> Tensor:
-        """The pictures of a step, counted from 0: (batch_size,H,W,C) in [-1, 1]."""
-        n, seed = self.settings.batch_size, self.settings.seed
-        epoch, index = divmod(step, self.per_epoch)
-        if epoch != self.epoch:
-            self.epoch, self.order = epoch, permutation(seed, epoch, self.count)
-        indices, mirror = self.order[index * n : (index + 1) * n], coins(seed, step, n)
-        return Tensor(
-            self.device.image_batch(self.images, self.device.array(indices), self.device.array(mirror)), self.device
-        )
-
-
 def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings = game.settings
     over = False
-    with Interrupt() as interrupt, progress:
+    with Interrupt() as interrupt, progress, batches:
         if game.step_count == 0:
             run.save_sample(0, game.sample())
         while not over:

@@ -13,7 +13,8 @@ from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
 import kernels
-from minigan import data, inspect, options, train
+from minigan import data, inspect, options
+from minigan.batches import Batches
 from minigan.models import PRESETS
 from minigan.pictures import grid, to_uint8
 
@@ -38,12 +39,12 @@ def pixels(path: Path) -> np.ndarray:
 
 
 def test_the_picture_is_the_first_batch_of_a_training(here, capsys):
-    """Cropped, scaled, shuffled, mirrored and with the values that `train.Batches` gives D at step 0."""
+    """Cropped, scaled, shuffled, mirrored and with the values that `Batches` gives D at step 0."""
     files = {f"{i:02d}.png": encoded(noise(20, 24 + i % 5, seed=i)) for i in range(70)} | {"33.jpg": b"broken"}
     source = zipped(here / "cats.zip", files)
     settings = options.new_settings(options.parse(["--data", str(source), "--size", "16"]))
     images = data.load(source, 16).images
-    batch = train.Batches(images, settings, kernels.device("reference")).batch(0).numpy()
+    batch = Batches(images, settings, kernels.device("reference")).batch(0).numpy()
 
     lines = report(capsys, source, "--size", 16, "--out", "seen.png")
     sheet = pixels(here / "seen.png")

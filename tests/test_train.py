@@ -206,28 +206,6 @@ def test_devices_play_the_same_game(device, seed):
         assert got == pytest.approx(expected, rel=0, abs=tolerance)
 
 
-def test_batches_are_shuffled_and_mirrored_by_seed_and_step(seed):
-    """Each epoch shows each picture once, in an order of its own, mirrored by a coin; a batch can be had again."""
-    images = np.random.default_rng(seed).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
-    batches = train.Batches(images, small("--seed", seed), REFERENCE)
-    seen = []
-    for step in range(2 * PER_EPOCH):
-        for picture in batches.batch(step).numpy():
-            pixels = np.rint((picture + 1) * 127.5).astype(np.uint8)
-            upright = [i for i in range(14) if (images[i] == pixels).all()]
-            mirrored = [i for i in range(14) if (images[i, :, ::-1] == pixels).all()]
-            seen.append((*upright, *mirrored, bool(mirrored)))
-    first, second = [i for i, _ in seen[:12]], [i for i, _ in seen[12:]]
-    assert len(set(first)) == len(set(second)) == 12  # two of fourteen sit out: they fill no batch
-    assert first != second
-    assert 0 < sum(mirror for _, mirror in seen) < 24
-    again = train.Batches(images, small("--seed", seed), REFERENCE)
-    assert (again.batch(4).numpy() == batches.batch(4).numpy()).all()
-    assert (
-        again.batch(4).numpy() != train.Batches(images, small("--seed", seed + 1), REFERENCE).batch(4).numpy()
-    ).any()
-
-
 def test_samples_come_from_the_same_z_and_change_nothing():
     """A sample is drawn in inference, as `minigan.generate` will, and moves nothing: no weight, no running mean."""
     game, twin = train.Game(small(), REFERENCE), train.Game(small(), REFERENCE)

@@ -1,0 +1,92 @@
+"""Batches of real pictures: in which order they come, and where they wait until their step.
+
+Which pictures a step shows is a function of the seed and the step alone, so it is known before the step begins. A set
+that is mapped from a file, and may be larger than the memory, is therefore read ahead: threads fetch the next steps'
+pictures from the disk while this step is computed. Where a picture waits changes nothing in what the step sees.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+import kernels
+from minigan.autograd import Tensor
+from minigan.options import Settings
+from minigan.random import coins, permutation
+
+__all__ = ["Ahead", "Batches"]
+
+AHEAD = 4  # steps whose pictures are fetched before it is their turn, each by a thread of its own
+
+
+class Batches:
+    """Real pictures, on the device: shuffled anew each epoch, each mirrored by a coin. A function of seed and step.
+
+    images: uint8 (M,H,W,C). Mapped from a file, they are read ahead; others are put on the device once and for all.
+    Used as a context manager it ends the reading with the block.
+    """
+
+    def __init__(self, images: np.ndarray, settings: Settings, device: kernels.Device):
+        self.settings, self.device = settings, device
+        self.count = len(images)
+        self.per_epoch = self.count // settings.batch_size  # what is left over sits this epoch out
+        self.order = functools.lru_cache(2)(functools.partial(permutation, settings.seed, count=self.count))
+        if isinstance(images, np.memmap):
+            self.images, self.ahead = None, Ahead(lambda step: images[self.indices(step)])
+        else:
+            self.images, self.ahead = device.array(images), None
+
+    def __enter__(self) -> Batches:
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.ahead is not None:
+            self.ahead.close()
+
+    def indices(self, step: int) -> np.ndarray:
+        """int32 (N,): the pictures of a step, counted from 0."""
+        epoch, index = divmod(step, self.per_epoch)
+        n = self.settings.batch_size
+        return self.order(epoch)[index * n : (index + 1) * n]
+
+    def batch(self, step: int) -> Tensor:
+        """The pictures of a step, counted from 0: (batch_size,H,W,C) in [-1, 1].
+
+        Raises
+        ------
+        Exception: whatever befell the thread that fetched them.
+        """
+        array, n = self.device.array, self.settings.batch_size
+        if self.ahead is not None:
+            images, indices = array(self.ahead.fetched(step)), np.arange(n, dtype=np.int32)
+        else:
+            images, indices = self.images, self.indices(step)
+        mirror = coins(self.settings.seed, step, n)
+        return Tensor(self.device.image_batch(images, array(indices), array(mirror)), self.device)
+
+
+class Ahead:
+    """What `fetch(step)` returns, called by threads before it is the step's turn. At most AHEAD + 1 are held."""
+
+    def __init__(self, fetch: Callable[[int], np.ndarray]):
+        self.fetch = fetch
+        self.threads = ThreadPoolExecutor(AHEAD, thread_name_prefix="ahead")
+        self.steps: dict[int, Future[np.ndarray]] = {}
+
+    def fetched(self, step: int) -> np.ndarray:
+        """The step's own; those of the steps after it are begun."""
+        wanted = range(step, step + AHEAD + 1)
+        for late in self.steps.keys() - wanted:
+            self.steps.pop(late).cancel()
+        for soon in wanted:
+            if soon not in self.steps:
+                self.steps[soon] = self.threads.submit(self.fetch, soon)
+        return self.steps[step].result()
+
+    def close(self) -> None:
+        """Let the threads end; what nobody has begun to fetch is not fetched any more."""
+        self.threads.shutdown(cancel_futures=True)

@@ -1,0 +1,116 @@
+"""Batches: which pictures a step sees, that it is all the same where they wait, and what the threads ahead of it do."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kernels
+from minigan import batches, options
+from minigan.batches import Ahead, Batches
+
+REFERENCE = kernels.device("reference")
+PICTURES, PER_EPOCH = 14, 3  # three batches of four; two pictures sit out
+
+
+def settings(seed: int) -> options.Settings:
+    return options.new_settings(options.parse(["--size", "16", "--batch-size", "4", "--seed", str(seed)]))
+
+
+def noise(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (PICTURES, 16, 16, 3), dtype=np.uint8)
+
+
+def mapped(images: np.ndarray, folder: Path) -> np.memmap:
+    """The same pictures in a file, as the cache has them."""
+    np.save(folder / "images.npy", images)
+    return np.load(folder / "images.npy", mmap_mode="r")
+
+
+def ahead() -> list[str]:
+    """The threads that read ahead and are alive."""
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("ahead")]
+
+
+def test_batches_are_shuffled_and_mirrored_by_seed_and_step(seed):
+    """Each epoch shows each picture once, in an order of its own, mirrored by a coin; a batch can be had again."""
+    images = noise(seed)
+    first = Batches(images, settings(seed), REFERENCE)
+    seen = []
+    for step in range(2 * PER_EPOCH):
+        for picture in first.batch(step).numpy():
+            pixels = np.rint((picture + 1) * 127.5).astype(np.uint8)
+            upright = [i for i in range(PICTURES) if (images[i] == pixels).all()]
+            mirrored = [i for i in range(PICTURES) if (images[i, :, ::-1] == pixels).all()]
+            seen.append((*upright, *mirrored, bool(mirrored)))
+    one, other = [i for i, _ in seen[:12]], [i for i, _ in seen[12:]]
+    assert len(set(one)) == len(set(other)) == 12
+    assert one != other
+    assert 0 < sum(mirror for _, mirror in seen) < 24
+    again = Batches(images, settings(seed), REFERENCE)
+    assert (again.batch(4).numpy() == first.batch(4).numpy()).all()
+    assert (again.batch(4).numpy() != Batches(images, settings(seed + 1), REFERENCE).batch(4).numpy()).any()
+
+
+def test_where_the_pictures_wait_changes_nothing(tmp_path, device, seed):
+    """Read ahead from a file, or held on the device: the same bits in each step, from whichever step on."""
+    held, read = (Batches(images, settings(seed), device) for images in (noise(seed), mapped(noise(seed), tmp_path)))
+    with read:
+        for step in [*range(2 * PER_EPOCH), 1, 40, 41]:
+            assert (read.batch(step).numpy() == held.batch(step).numpy()).all()
+
+
+def test_the_next_pictures_come_while_the_step_is_computed():
+    """AHEAD of them, all at once and no more, on other threads than the step's; each one once."""
+    together = threading.Barrier(batches.AHEAD)  # is passed only if so many are fetched at the same time
+    fetched, threads = [], set()
+
+    def fetch(step: int) -> int:
+        if 0 < step <= batches.AHEAD:
+            together.wait(timeout=60)
+        fetched.append(step)
+        threads.add(threading.current_thread())
+        return step
+
+    reader = Ahead(fetch)
+    assert reader.fetched(0) == 0
+    for future in reader.steps.values():
+        future.result(timeout=60)  # nobody has asked for them yet
+    assert sorted(fetched) == list(range(batches.AHEAD + 1))
+    assert [reader.fetched(step) for step in range(1, 9)] == list(range(1, 9))
+    reader.close()
+    assert sorted(fetched) == sorted(set(fetched))
+    assert max(fetched) <= 8 + batches.AHEAD
+    assert threading.current_thread() not in threads
+
+
+def test_what_befalls_a_thread_reaches_the_training():
+    """In the step whose pictures could not be fetched, not before it, and not instead of the others."""
+
+    def fetch(step: int) -> int:
+        if step == 3:
+            raise OSError(5, "Input/output error")
+        return step
+
+    reader = Ahead(fetch)
+    assert [reader.fetched(step) for step in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="Input/output error"):
+        reader.fetched(3)
+    reader.close()
+
+
+def test_the_threads_end_with_the_training(tmp_path):
+    """Nothing goes on reading afterwards, however the block ends."""
+
+    def interrupted():
+        with Batches(mapped(noise(0), tmp_path), settings(0), REFERENCE) as read:
+            read.batch(0)
+            assert ahead()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not ahead()
