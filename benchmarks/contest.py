@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable
 
-from benchmarks.machine import peak_memory
+from kernels.memory import peak_memory
 from minigan.errors import UserError
 
 __all__ = ["Contestant", "use_threads"]

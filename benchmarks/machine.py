@@ -5,8 +5,6 @@ from __future__ import annotations
 import datetime
 import os
 import platform
-import resource
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import numpy as np
 
 from kernels.threads import cpus
 
-__all__ = ["caches", "describe", "peak_memory"]
+__all__ = ["caches", "describe"]
 
 
 def describe(packages: tuple[str, ...]) -> dict:
@@ -45,8 +43,3 @@ def caches() -> int:
     """Bytes of the largest cache, or of one as large as most."""
     names = {"SC_LEVEL3_CACHE_SIZE", "SC_LEVEL2_CACHE_SIZE"} & getattr(os, "sysconf_names", {}).keys()
     return max([32 << 20, *map(os.sysconf, names)])
-
-
-def peak_memory() -> int:
-    """The most memory that this process ever held, in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -21,6 +21,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from kernels.memory import peak_memory
+
 __all__ = ["CONVOLUTIONS", "DEVICES", "Device", "DeviceError", "device", "rooms"]
 
 
@@ -50,6 +52,7 @@ class Device:
         array: Callable = _contiguous,
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
+        memory: Callable = peak_memory,
         instead: Mapping[str, str] | None = None,
     ):
         self.name = name
@@ -57,6 +60,7 @@ class Device:
         self.array = array  # NumPy array -> C-contiguous array on this device
         self.numpy = numpy  # array on this device -> NumPy array
         self.copy = copy  # copy(target, source): all elements of one array on this device into another
+        self.memory = memory  # () -> the most bytes that were ever held where its arrays live, or None: not known
         self.kernels = {}
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
@@ -78,7 +82,7 @@ def rooms() -> list[str]:
 def _cuda() -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy)
+    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory)
 
 
 def _emulated() -> Device:

@@ -15,7 +15,9 @@ from tqdm import tqdm
 
 from minigan.options import Settings
 
-__all__ = ["Progress"]
+__all__ = ["MEASURED", "Progress"]
+
+MEASURED = ("seconds", "images_per_second", "memory_mib")  # of a row: the machine's, and of each run its own
 
 WINDOW = 20  # steps that the speed is measured over
 
@@ -87,12 +89,13 @@ class Progress:
         if self.bar.disable and step % self.settings.sample_every == 0:
             print(f"step {step:,}, epoch {self.epoch:.2f}, {line}")
 
-    def row(self) -> dict[str, float]:
-        """The log's row for the step shown last."""
+    def row(self, memory: int | None) -> dict[str, float | None]:
+        """The log's row for the step shown last. memory: in bytes, the most that the device has held."""
         return {
             "step": self.step,
             "epoch": round(self.epoch, 4),
             "seconds": round(self.seconds, 3),
             **self.scores,
             "images_per_second": round(self.speed, 1),
+            "memory_mib": memory and round(memory / 2**20),
         }

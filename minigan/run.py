@@ -2,7 +2,9 @@
 
 config.json         what was asked for, and the versions that did it
 log.jsonl           one JSON object a line: step epoch seconds d_loss g_loss d_real d_fake images_per_second
+                    memory_mib (the most so far; null where the system does not say)
 losses.png          the log as a plot
+real.png            real pictures as the discriminator sees them first
 samples/STEP.png    pictures from the same z, as the generator learns
 checkpoints/        STEP.safetensors; and who is writing them: `lock`, `process`
 skipped.txt         pictures that could not be read, and why; only if there are any
@@ -45,7 +47,8 @@ def free_folder(folder: Path) -> None:
 class Run:
     """A run's folder.
 
-    settings: what it trains with. about: the rest of its config.json, "device", "pictures", "started" and "versions".
+    settings: what it trains with. about: the rest of its config.json, "device", "pictures", "commands", "started" and
+    "versions".
     """
 
     def __init__(self, folder: Path, settings: Settings, about: dict):
@@ -160,7 +163,14 @@ class Run:
 
     def save_sample(self, step: int, images: np.ndarray) -> Path:
         """A grid of `images` (N,H,W,C) in [-1, 1]; small ones are enlarged by a whole number, never smoothed."""
-        path = self.folder / "samples" / f"{step:06d}.png"
+        return self._save_grid(f"samples/{step:06d}.png", images)
+
+    def save_real(self, images: np.ndarray) -> Path:
+        """Likewise of real pictures, to compare the samples with."""
+        return self._save_grid("real.png", images)
+
+    def _save_grid(self, name: str, images: np.ndarray) -> Path:
+        path = self.folder / name
         with self._writing():
             pictures.save_png(pictures.grid(images, scale=max(1, 64 // images.shape[1])), path)
         return path

@@ -11,6 +11,7 @@ import datetime
 import math
 import platform
 import shlex
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -141,6 +142,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
     over = False
     with Interrupt() as interrupt, progress, batches:
         if game.step_count == 0:
+            run.save_real(batches.batch(0).numpy()[:SAMPLES])
             run.save_sample(0, game.sample())
         while not over:
             scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
@@ -150,7 +152,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
             progress.show(step, scores)
             over = progress.done == 1 or interrupt.asked
             if over or step % LOG_EVERY == 0:
-                run.log(progress.row())
+                run.log(progress.row(game.device.memory()))
             if over or step % settings.sample_every == 0:
                 run.save_sample(step, game.sample())
                 run.plot()
@@ -208,11 +210,12 @@ def real_pictures(settings: Settings) -> tuple[np.ndarray, list[tuple[str, str]]
     return images, skipped, source
 
 
-def about(device: kernels.Device, pictures: int) -> dict:
+def about(device: kernels.Device, pictures: int, command: str) -> dict:
     """What config.json says of a new run beside its settings."""
     return {
         "device": device.name,
         "pictures": pictures,
+        "commands": [command],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
@@ -225,6 +228,7 @@ def about(device: kernels.Device, pictures: int) -> dict:
 def train(arguments: list[str] | None = None) -> None:
     """The command, from its options to the last checkpoint."""
     given = options.parse(arguments)
+    command = shlex.join(["python", "-m", "minigan.train", *(sys.argv[1:] if arguments is None else arguments)])
     if given.resume:
         run = Run.open(given.resume)
         settings = options.resumed_settings(given, run.settings)
@@ -246,7 +250,7 @@ def train(arguments: list[str] | None = None) -> None:
         return
 
     if not given.resume:
-        run = Run.create(folder, settings, about(device, len(images)), skipped)
+        run = Run.create(folder, settings, about(device, len(images), command), skipped)
     with run.alone():
         seconds = 0.0
         if given.resume:
@@ -258,6 +262,7 @@ def train(arguments: list[str] | None = None) -> None:
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
             run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
+            run.about |= {"device": device.name, "commands": [*run.about.get("commands", []), command]}
             run.configure(settings)
         print(f"run       {run.folder}, step {game.step_count:,}")
         if skipped:

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -26,9 +27,10 @@ import kernels
 from kernels.conv2d import cpu as auto
 from kernels.conv2d import direct
 from kernels.threads import thread_count, use_threads
-from minigan import checkpoint, command, faces, generate, options, pictures, train
+from minigan import checkpoint, command, data, faces, generate, options, pictures, train
 from minigan.autograd import Tensor, grad
 from minigan.losses import discriminator_loss, generator_loss
+from minigan.progress import MEASURED
 from minigan.run import Run
 from minigan.table import layer_table
 
@@ -231,7 +233,7 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
     said = capsys.readouterr().out
 
     assert sorted(p.name for p in run.folder.iterdir()) == [
-        "checkpoints", "config.json", "log.jsonl", "losses.png", "samples",
+        "checkpoints", "config.json", "log.jsonl", "losses.png", "real.png", "samples",
     ]  # fmt: skip
     assert [p.name for p in run.checkpoints()] == ["00000006.safetensors", "00000009.safetensors"]
     assert sorted(p.name for p in (run.folder / "samples").iterdir()) == [
@@ -243,21 +245,34 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
 
     rows = run.rows()
     assert [row["step"] for row in rows] == [2, 4, 6, 8, 9]
-    keys = "step epoch seconds d_loss g_loss d_real d_fake images_per_second"
+    keys = "step epoch seconds d_loss g_loss d_real d_fake images_per_second memory_mib"
     assert all(list(row) == keys.split() for row in rows)
     assert [row["epoch"] for row in rows] == [0.6667, 1.3333, 2, 2.6667, 3]
     assert all(row["images_per_second"] > 0 and 0 < row["d_real"] < 1 and 0 < row["d_fake"] < 1 for row in rows)
     assert [row["seconds"] for row in rows] == sorted(row["seconds"] for row in rows)
+    assert [row["memory_mib"] for row in rows] == sorted(row["memory_mib"] for row in rows)  # the most until then
+    assert 0 < rows[-1]["memory_mib"] < 2**20
 
     config = json.loads((run.folder / "config.json").read_text())
     assert options.kept_settings(config["settings"]) == small(
         "--data", folder, "--epochs", 3, "--save-every", 2, "--sample-every", 4, "--device", "cpu"
     )
     assert (config["device"], config["pictures"]) == ("cpu", PICTURES)
+    assert [shlex.split(command)[:6] for command in config["commands"]] == [
+        ["python", "-m", "minigan.train", "--preset", "tiny32", "--size"]
+    ]
 
     assert "python -m minigan.train --resume run --epochs N" in said
     assert "python -m minigan.generate run --count 64 --out cats.png" in said
     assert max(map(len, said.splitlines())) <= 80 + len(str(folder))
+
+
+def test_real_pictures_are_kept_as_the_discriminator_sees_them(folder, straight):
+    """real.png is the first batch, mirrored by its coins, in a grid like that of the samples."""
+    images = data.load(folder, 16, "RGB").images
+    batch = train.Batches(images, straight.settings, REFERENCE).batch(0).numpy()
+    with Image.open(straight.folder / "real.png") as image:
+        assert image.tobytes() == pictures.grid(batch, scale=4).tobytes()
 
 
 def test_a_run_is_its_options(folder, straight):
@@ -281,7 +296,7 @@ def test_without_data_it_draws_faces(monkeypatch):
 
 
 def timeless(row: dict) -> dict:
-    return {name: value for name, value in row.items() if name not in ("seconds", "images_per_second")}
+    return {name: value for name, value in row.items() if name not in MEASURED}
 
 
 def assert_equal_runs(one: Run, other: Run, step: int) -> None:
@@ -303,6 +318,7 @@ def test_a_resumed_run_is_an_uninterrupted_one(folder, straight):
     assert_equal_runs(straight, run, step=12)
     seconds = [row["seconds"] for row in run.rows()]
     assert seconds == sorted(seconds)  # of all three parts together
+    assert [command.split("--epochs ")[1][0] for command in run.about["commands"]] == ["1", "2", "4"]
     assert run.settings.epochs == 4  # what config.json says now, so that --resume alone goes on to there
 
 

@@ -46,6 +46,11 @@ numpy = cupy.asnumpy  # and back
 copy = cupy.copyto
 
 
+def memory() -> int:
+    """Bytes of the GPU that CuPy's pool has taken. It gives none back, so they are the most that were ever held."""
+    return cupy.get_default_memory_pool().total_bytes()
+
+
 @functools.cache
 def _function(source, kernel: str, defines: frozenset, device: int) -> cupy.RawKernel:
     """The kernel, compiled for that GPU (or taken from the cache) and loaded."""
