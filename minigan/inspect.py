@@ -10,7 +10,6 @@ import collections
 import dataclasses
 import hashlib
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +37,7 @@ from minigan.models import PRESETS, SIZES
 from minigan.options import DATA_PRESET, Parser
 from minigan.pictures import grid, save_png
 from minigan.random import coins, permutation
+from minigan.reporter import usual
 
 BATCH = 64  # pictures shown, the batch size of every preset
 SHOWN = 10  # names in a list on the terminal
@@ -174,7 +174,7 @@ def inspect(arguments: list[str] | None = None) -> None:
 
     opened = open_source(given.data)
     files, others = find_pictures(opened)
-    found = survey(opened, files, size, mode, partial(tqdm, disable=None, leave=False))
+    found = survey(opened, files, size, mode, usual().counted)
     print(report(found, others, given.data, size, mode))
     batch = first_batch(opened, files, found.names, size, mode)
     try:

@@ -14,11 +14,13 @@ from kernels import CONVOLUTIONS
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, SIZES, Preset
+from minigan.reporter import Json, Quiet, usual
 
 __all__ = [
     "Parser",
     "Settings",
     "add_device",
+    "add_reporter",
     "add_threads",
     "kept_settings",
     "new_settings",
@@ -116,6 +118,14 @@ def add_threads(add: Callable) -> None:
     add("--threads", type=whole(1, 1024), metavar="N", help="of the CPU (default: as many as CPUs may be used)")
 
 
+def add_reporter(group: argparse._ArgumentGroup) -> None:
+    """The options that say who is spoken to: `reporter`, one of minigan.reporter's."""
+    group.set_defaults(reporter=usual)
+    add = group.add_mutually_exclusive_group().add_argument
+    add("--quiet", action="store_const", dest="reporter", const=Quiet, help="print nothing but errors and the result")
+    add("--json", action="store_const", dest="reporter", const=Json, help="print each event as a JSON object on a line")
+
+
 def _option(name: str) -> str:
     """The option of a setting."""
     return f"--{name.replace('_', '-')}"
@@ -170,6 +180,7 @@ def _parser() -> Parser:
     add("--archive-every", type=whole(1), metavar="EPOCHS", help="keep one after every so many epochs as well")
     add("--sample-every", type=whole(1), metavar="STEPS", help="steps between sample pictures (default 200)")
     add("--dry-run", action="store_true", help="show the layers of both networks, do one step, write nothing")
+    add_reporter(group)
     add = group.add_mutually_exclusive_group().add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder, new or empty (default runs/DATE-TIME)")
     add("--resume", type=Path, metavar="RUN", help="go on with an earlier run's folder, where it stopped")

@@ -16,7 +16,6 @@ import itertools
 import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -44,6 +43,7 @@ from minigan.errors import UserError
 from minigan.files import replacing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
+from minigan.reporter import usual
 
 CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
 ANNOTATION = ".cat"  # is added to the name of a picture
@@ -259,8 +259,7 @@ def prepare(arguments: list[str] | None = None) -> None:
     names = read_exclude(given.exclude) if given.exclude else set()
     source = Source(given.source)
     excluded, unknown = matching(source.files, names)
-    progress = partial(tqdm, disable=None, leave=False)
-    count, new, dropped = prepare_all(source, out, recipe, excluded, progress)
+    count, new, dropped = prepare_all(source, out, recipe, excluded, usual().counted)
 
     lines = [
         f"source    {given.source}: {len(source.files):,} pictures",

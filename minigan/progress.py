@@ -1,19 +1,18 @@
-"""How far a training is, how fast it goes, and when it will be over.
-
-On a terminal a bar is redrawn in place; elsewhere, in a log file, a line is printed at each sample.
-"""
+"""How far a training is, how fast it goes, and when it will be over."""
 
 from __future__ import annotations
 
 import collections
 import math
-import sys
+import shlex
 import time
 from collections.abc import Mapping
 
 from tqdm import tqdm
 
 from minigan.options import Settings
+from minigan.reporter import Reporter
+from minigan.run import Run
 
 __all__ = ["MEASURED", "Progress"]
 
@@ -23,32 +22,27 @@ WINDOW = 20  # steps that the speed is measured over
 
 
 class Progress:
-    """Shows steps as they come and keeps the time. Used as a context manager around the steps.
+    """Counts steps as they come, keeps the time, and tells the reporter. A context manager around the steps.
 
     seconds: of training, earlier runs of a resumed training included. minutes: of this run alone.
     done: how much of what was asked for, from 0 to 1, by the epochs or by the minutes, whichever are nearer their end.
     """
 
-    def __init__(self, settings: Settings, per_epoch: int, step: int, seconds_before: float):
-        self.settings, self.per_epoch = settings, per_epoch
+    def __init__(self, settings: Settings, per_epoch: int, step: int, seconds_before: float, reporter: Reporter):
+        self.settings, self.per_epoch, self.reporter = settings, per_epoch, reporter
         self.last_step = math.inf if settings.epochs is None else settings.epochs * per_epoch
         self.last_minute = math.inf if settings.minutes is None else settings.minutes
         self.step, self.seconds_before = step, seconds_before
         self.times = collections.deque([time.monotonic()], maxlen=WINDOW + 1)  # of the last steps
         self.started = self.times[0]
-        self.bar = tqdm(
-            total=1.0,
-            initial=self.done,
-            bar_format="{desc} |{bar}| {remaining} left{postfix}",
-            dynamic_ncols=True,
-            disable=not sys.stderr.isatty(),
-        )
+        self.done_before = self.done
 
     def __enter__(self) -> Progress:
+        self.reporter.begin(self)
         return self
 
     def __exit__(self, *_) -> None:
-        self.bar.close()
+        self.reporter.finish()
 
     @property
     def minutes(self) -> float:
@@ -66,6 +60,12 @@ class Progress:
         return min(1.0, max(self.step / self.last_step, self.minutes / self.last_minute))
 
     @property
+    def seconds_left(self) -> float:
+        """Until it is done, if it goes on as it went since this run began. After at least one step."""
+        done = self.done
+        return 60 * self.minutes * (1 - done) / (done - self.done_before)
+
+    @property
     def epoch(self) -> float:
         """How many are done."""
         return self.step / self.per_epoch
@@ -79,15 +79,14 @@ class Progress:
         """After each step, with the scores of `Game.step`."""
         self.step, self.scores = step, scores
         self.times.append(time.monotonic())
-        line = (
-            f"loss D {scores['d_loss']:.2f} G {scores['g_loss']:.2f}, "
-            f"D(x) {scores['d_real']:.2f} D(G(z)) {scores['d_fake']:.2f}, {self.speed:,.0f} img/s"
+        self.reporter.step(self)
+
+    def in_words(self) -> str:
+        """The losses, D's mean scores and the speed of the step shown last."""
+        return (
+            "loss D {d_loss:.2f} G {g_loss:.2f}, D(x) {d_real:.2f} D(G(z)) {d_fake:.2f}".format(**self.scores)
+            + f", {self.speed:,.0f} img/s"
         )
-        self.bar.set_description_str(f"epoch {self.epoch:.1f}", refresh=False)
-        self.bar.set_postfix_str(line, refresh=False)
-        self.bar.update(self.done - self.bar.n)
-        if self.bar.disable and step % self.settings.sample_every == 0:
-            print(f"step {step:,}, epoch {self.epoch:.2f}, {line}")
 
     def row(self, memory: int | None) -> dict[str, float | None]:
         """The log's row for the step shown last. memory: in bytes, the most that the device has held."""
@@ -99,3 +98,17 @@ class Progress:
             "images_per_second": round(self.speed, 1),
             "memory_mib": memory and round(memory / 2**20),
         }
+
+    def end(self, run: Run, stopped: bool) -> None:
+        """After the last step: where everything is, and the two commands most wanted next. stopped: before its time."""
+        folder, outcome = shlex.quote(str(run.folder)), "stopped" if stopped else "done"
+        more = f" --epochs {2 * self.settings.epochs}" if self.step >= self.last_step else ""
+        found = {
+            **run.places(),
+            "resume": f"python -m minigan.train --resume {folder}{more}",
+            "generate": f"python -m minigan.generate {folder} --count 64 --out cats.png",
+        }
+        time_taken = tqdm.format_interval(self.seconds)
+        lines = {outcome: f"at step {self.step:,}, epoch {self.epoch:.2f}, after {time_taken} of training", **found}
+        self.reporter.write("\n".join(f"{label:<9} {text}" for label, text in lines.items()))
+        self.reporter.say("end", outcome=outcome, step=self.step, seconds=round(self.seconds, 3), **found)

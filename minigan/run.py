@@ -125,6 +125,17 @@ class Run:
         found = (path for path in (self.folder / "samples").glob("*.png") if path.stem.isdecimal())
         return sorted(found, key=lambda path: int(path.stem))
 
+    def places(self) -> dict[str, Path]:
+        """Where what a person looks for is: the folder, the newest sample and weights, and what else there is."""
+        found = {
+            "folder": [self.folder],
+            "samples": self.samples(),
+            "report": [self.folder / "report.html"],
+            "weights": self.checkpoints(),
+            "log": [self.folder / "log.jsonl"],
+        }
+        return {name: paths[-1] for name, paths in found.items() if paths and paths[-1].exists()}
+
     def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
         """Write it whole, or not at all."""
         path = self._checkpoint(step)

@@ -13,13 +13,11 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 import kernels
 from minigan import checkpoint, data, faces, ops, options
@@ -33,6 +31,7 @@ from minigan.optim import Adam
 from minigan.options import Settings
 from minigan.progress import Progress
 from minigan.random import Random
+from minigan.reporter import Reporter
 from minigan.run import Run, free_folder
 from minigan.table import layer_table, step_multiply_adds
 
@@ -138,12 +137,12 @@ class Game:
 
 def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
-    settings = game.settings
+    settings, say = game.settings, progress.reporter.say
     over = False
     with Interrupt() as interrupt, progress, batches:
         if game.step_count == 0:
             run.save_real(batches.batch(0).numpy()[:SAMPLES])
-            run.save_sample(0, game.sample())
+            say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
             scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
             step = game.step_count
@@ -152,21 +151,16 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
             progress.show(step, scores)
             over = progress.done == 1 or interrupt.asked
             if over or step % LOG_EVERY == 0:
-                run.log(progress.row(game.device.memory()))
+                run.log(row := progress.row(game.device.memory()))
+                say("row", **row)
             if over or step % settings.sample_every == 0:
-                run.save_sample(step, game.sample())
+                say("sample", step=step, path=run.save_sample(step, game.sample()))
                 run.plot()
             if over or step % (settings.save_every * batches.per_epoch) == 0:
-                saved = game.save(run, progress.seconds)
+                say("checkpoint", step=step, path=game.save(run, progress.seconds))
                 archived = settings.archive_every and settings.archive_every * batches.per_epoch
                 run.keep_checkpoints(settings.keep, archived)
-
-    folder, said, more = shlex.quote(str(run.folder)), "done", " --epochs N"
-    if interrupt.asked:
-        said, more = "stopped", ""
-    print(f"{said:<9} at step {step:,}: {saved}")
-    print(f"go on     python -m minigan.train --resume {folder}{more}")
-    print(f"draw      python -m minigan.generate {folder} --count 64 --out cats.png")
+    progress.end(run, stopped=interrupt.asked)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:
@@ -180,28 +174,29 @@ def diverged(game: Game, run: Run, step: int) -> UserError:
     )
 
 
-def dry_run(game: Game, batches: Batches) -> None:
+def dry_run(game: Game, batches: Batches, reporter: Reporter) -> None:
     """The layers of both networks, and one step."""
     n, networks = game.settings.batch_size, game.networks
-    print(layer_table("generator", game.generator, networks.z_shape, n))
-    print(layer_table("discriminator", game.discriminator, networks.picture, n))
+    reporter.write(layer_table("generator", game.generator, networks.z_shape, n))
+    reporter.write(layer_table("discriminator", game.discriminator, networks.picture, n))
     start = time.perf_counter()
     scores = {name: t.item() for name, t in game.step(batches.batch(0)).items()}
     seconds = time.perf_counter() - start
     work = 2 * n * step_multiply_adds(networks) / 1e9
-    print(f"one step  of {n} pictures, {work:,.2f} GFLOP: {seconds:.1f} s, compilation included")
-    print("scores    " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))
-    print("written   nothing")
+    text = f"one of {n} pictures, {work:,.2f} GFLOP: {seconds:.1f} s, compilation included"
+    reporter.say("step", text, pictures=n, gflop=work, seconds=seconds)
+    reporter.say("scores", ", ".join(f"{name} {value:.3f}" for name, value in scores.items()), **scores)
+    reporter.say("written", "nothing")
 
 
-def real_pictures(settings: Settings) -> tuple[np.ndarray, list[tuple[str, str]], str]:
-    """uint8 (M,H,W,C), the files that were skipped, and where the pictures are from."""
+def real_pictures(settings: Settings, progress: Callable) -> tuple[np.ndarray, list[tuple[str, str]], str]:
+    """uint8 (M,H,W,C), the files that were skipped, and where they are from. progress: see `data.load`."""
     if settings.data is None:
         source = "drawn cat faces (--data takes pictures of your own)"
         images, skipped = faces.draw(FACES, settings.size, settings.mode, settings.seed), []
     else:
         source = f"from {settings.data}"
-        loaded = data.load(Path(settings.data), settings.size, settings.mode, partial(tqdm, disable=None, leave=False))
+        loaded = data.load(Path(settings.data), settings.size, settings.mode, progress)
         images, skipped = loaded.images, loaded.skipped
     if len(images) < settings.batch_size:
         raise UserError(
@@ -229,6 +224,7 @@ def train(arguments: list[str] | None = None) -> None:
     """The command, from its options to the last checkpoint."""
     given = options.parse(arguments)
     command = shlex.join(["python", "-m", "minigan.train", *(sys.argv[1:] if arguments is None else arguments)])
+    reporter = given.reporter()
     if given.resume:
         run = Run.open(given.resume)
         settings = options.resumed_settings(given, run.settings)
@@ -239,14 +235,17 @@ def train(arguments: list[str] | None = None) -> None:
         free_folder(folder)
 
     device, why = choose_device(settings.device, settings.conv, given.threads)
-    print(f"minigan   {version('minigan')} on {in_words(device)} ({why})")
-    images, skipped, source = real_pictures(settings)
-    print(f"pictures  {len(images):,} {source}, {settings.size}x{settings.size} {settings.mode}")
+    text = f"{version('minigan')} on {in_words(device)} ({why})"
+    reporter.say("minigan", text, version=version("minigan"), device=device.name)
+    images, skipped, source = real_pictures(settings, reporter.counted)
+    text = f"{len(images):,} {source}, {settings.size}x{settings.size} {settings.mode}"
+    reporter.say("pictures", text, count=len(images), size=settings.size, mode=settings.mode)
     game, batches = Game(settings, device), Batches(images, settings, device)
     g_size, d_size = (sum(p.size for p in parameters) for parameters in (game.g_parameters, game.d_parameters))
-    print(f"networks  {settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}")
+    text = f"{settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}"
+    reporter.say("networks", text, preset=settings.preset, generator=g_size, discriminator=d_size)
     if given.dry_run:
-        dry_run(game, batches)
+        dry_run(game, batches, reporter)
         return
 
     if not given.resume:
@@ -264,10 +263,12 @@ def train(arguments: list[str] | None = None) -> None:
             run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
             run.about |= {"device": device.name, "commands": [*run.about.get("commands", []), command]}
             run.configure(settings)
-        print(f"run       {run.folder}, step {game.step_count:,}")
+        reporter.say("run", f"{run.folder}, step {game.step_count:,}", folder=run.folder, step=game.step_count)
         if skipped:
-            print(f"skipped   {len(skipped)} files that cannot be read, named in {run.folder / 'skipped.txt'}")
-        play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds))
+            names = run.folder / "skipped.txt"
+            text = f"{len(skipped)} files that cannot be read, named in {names}"
+            reporter.say("skipped", text, count=len(skipped), path=names)
+        play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds, reporter))
 
 
 if __name__ == "__main__":

@@ -262,7 +262,7 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
         ["python", "-m", "minigan.train", "--preset", "tiny32", "--size"]
     ]
 
-    assert "python -m minigan.train --resume run --epochs N" in said
+    assert "python -m minigan.train --resume run --epochs 6" in said
     assert "python -m minigan.generate run --count 64 --out cats.png" in said
     assert max(map(len, said.splitlines())) <= 80 + len(str(folder))
 
@@ -328,7 +328,9 @@ def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(folder, straight, monkey
         asked_to_stop(patch, at=5)
         stopped = trained("--data", folder, "--epochs", 4)
     assert [p.name for p in stopped.checkpoints()] == ["00000005.safetensors"]
-    assert "stopped   at step 5: run/checkpoints/00000005.safetensors" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert re.search(r"^stopped   at step 5, epoch 1\.67, after \d\d:\d\d of training$", said, re.MULTILINE)
+    assert "\nweights   run/checkpoints/00000005.safetensors\n" in said
     assert_equal_runs(straight, trained("--resume", "run"), step=12)
 
 
@@ -402,11 +404,11 @@ def test_ctrl_c_in_a_terminal(folder, capsys):
     finally:
         process.kill()
     assert (process.returncode, err) == (0, "")
-    said = out.splitlines()[-3:]
-    assert [line.split()[0] for line in said] == ["stopped", "go", "draw"]
-    step = int(said[0].split()[3].rstrip(":").replace(",", ""))
-    assert said[0].endswith(f"run/checkpoints/{step:08d}.safetensors")
-    assert said[1] == "go on     python -m minigan.train --resume run"
+    said = dict(line.split(maxsplit=1) for line in out.splitlines()[-7:])
+    assert list(said) == ["stopped", "folder", "samples", "weights", "log", "resume", "generate"]
+    step = int(said["stopped"].split()[2].rstrip(",").replace(",", ""))
+    assert said["weights"] == f"run/checkpoints/{step:08d}.safetensors"
+    assert said["resume"] == "python -m minigan.train --resume run"
     assert step < trained("--resume", "run", "--minutes", 1e-4).rows()[-1]["step"]
 
 
@@ -687,6 +689,6 @@ def test_a_dry_run_shows_the_layers_and_writes_nothing(folder, place, capsys):
     game = train.Game(small(), REFERENCE)
     assert layer_table("generator", game.generator, (8,), 4) in said
     assert layer_table("discriminator", game.discriminator, (16, 16, 3), 4) in said
-    assert re.search(r"one step  of 4 pictures, 0\.05 GFLOP: \d+\.\d s", said)
+    assert re.search(r"step      one of 4 pictures, 0\.05 GFLOP: \d+\.\d s", said)
     assert re.search(r"scores    d_loss \d\.\d+, g_loss \d\.\d+, d_real 0\.\d+, d_fake 0\.\d+", said)
     assert not list(place.iterdir())
