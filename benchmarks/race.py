@@ -94,7 +94,8 @@ def torch_player(threads: int) -> Player:
 def exact(call: Call) -> list[np.ndarray | None]:
     """The results by definition, in float64; of a kernel that works in place its arrays, None for one left alone."""
     arguments = tuple(
-        a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in call.arguments
+        a.astype(np.float64 if a.dtype == np.float32 else a.dtype) if isinstance(a, np.ndarray) else a
+        for a in call.arguments
     )
     returned = getattr(kernels.device("reference"), call.kernel)(*arguments)
     if returned is not None:

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from kernels.adam.reference import in_fours
+
 __all__ = ["prepared", "results"]
 
 aten = torch.ops.aten
@@ -210,12 +212,15 @@ def broadcast_to(x, shape):
 
 
 @entered(AS_THEY_LIE)
-def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
-    steps = [torch.tensor(float(step))]
+def adam(step, lr, beta1, beta2, eps, *arrays):
+    fours = list(in_fours(arrays))
+    parameters, gradients, m, v = map(list, zip(*fours, strict=True))
+    steps = [torch.tensor(float(step)) for _ in fours]  # one for each parameter; those that went before
     options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0, "amsgrad": False}
 
     def call():
-        torch._fused_adam_([parameters], [gradients], [m], [v], [], steps, **options, maximize=False)
-        return parameters, gradients, m, v
+        torch._foreach_add_(steps, 1)
+        torch._fused_adam_(parameters, gradients, m, v, [], steps, **options, maximize=False)
+        return steps[0], *arrays
 
     return call

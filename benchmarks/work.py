@@ -24,7 +24,7 @@ FORM = {
     "conv2d_weight_grad": lambda arguments, results: (results[0], arguments[1]),
 }
 
-# For each number of the largest array. What is not here is not made of multiplications and additions.
+# For each number of the largest array, or in Adam of all parameters. What is not here is not made of multiplications and additions.
 EACH = {
     "adam": 14,  # m: 3, v: 4, the parameter: two corrections, a root, eps, a quotient, lr, the move
     "add": 1,
@@ -48,7 +48,8 @@ def operations(kernel: str, arguments: tuple, results: list[np.ndarray | None]) 
     if kernel in FORM:
         w, y = FORM[kernel](arguments, results)
         return 2 * y.size * (w.size // len(w))
-    return EACH.get(kernel, 0) * _largest(arguments, results)
+    numbers = sum(a.size for a in arguments[5:]) // 4 if kernel == "adam" else _largest(arguments, results)
+    return EACH.get(kernel, 0) * numbers
 
 
 def moved(arguments: tuple, results: list[np.ndarray | None]) -> int:
@@ -64,8 +65,10 @@ def bound(kernel: str, arguments: tuple, results: list[np.ndarray | None], resul
     After n operations, each of which rounds by up to 2^-24 and as often up as down, the direct sum is wrong by about
     sqrt(n) 2^-24 (Higham, *Accuracy and Stability of Numerical Algorithms*, section 2.6). n is the number of operations
     for each number of this result, or of terms in the longest sum among the results, as batch norm's mean and variance,
-    since those may enter this one: whichever are more.
+    since those may enter this one: whichever are more. Adam computes every number by itself.
     """
+    if kernel == "adam":
+        return TOLERANCE * math.sqrt(EACH[kernel]) * 2**-24
     own = operations(kernel, arguments, results) / result.size
     longest = _largest(arguments, results) / min(r.size for r in results if r is not None)
     return TOLERANCE * math.sqrt(max(own, longest)) * 2**-24

@@ -281,4 +281,4 @@ def _one(output: Tensor) -> Tensor:
         raise ValueError(
             f"grad: an output has shape {output.shape}; reduce it to one element first (ops.sum, ops.mean)"
         )
-    return Tensor(output.device.array(np.ones(output.shape, output.dtype)), output.device)
+    return Tensor(output.device.full(output.data, output.shape, 1.0), output.device)

@@ -11,8 +11,6 @@ One-sided label smoothing (Salimans et al. 2016, section 3.4) keeps the discrimi
 
 from __future__ import annotations
 
-import numpy as np
-
 from minigan import ops
 from minigan.autograd import Tensor
 
@@ -30,5 +28,5 @@ def generator_loss(fake: Tensor) -> Tensor:
 
 
 def _against(logits: Tensor, target: float) -> Tensor:
-    targets = Tensor(logits.device.array(np.full(logits.shape, target, logits.dtype)), logits.device)
+    targets = Tensor(logits.device.full(logits.data, logits.shape, target), logits.device)
     return ops.bce_with_logits(logits, targets)

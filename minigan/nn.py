@@ -14,7 +14,7 @@ import numpy as np
 
 import kernels
 from minigan import ops
-from minigan.autograd import Tensor, no_grad
+from minigan.autograd import Tensor
 
 __all__ = [
     "BatchNorm",
@@ -178,15 +178,12 @@ class BatchNorm(Layer):
         return self._averaged(x, *ops.batch_norm_leaky_relu(x, self.scale, self.shift, self.eps, slope))
 
     def _averaged(self, x: Tensor, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """y, when the statistics of x have gone into the running averages."""
+        """y, when the statistics of x have gone into the running averages, in place as an optimizer's are."""
         m = x.size // x.shape[-1]
-        with no_grad():
-            self.running_mean = self._moved(self.running_mean, mean)
-            self.running_variance = self._moved(self.running_variance, variance * (m / max(m - 1, 1)))
+        move = x.device.moving_average
+        move(self.running_mean.data, mean.data, 1.0, self.momentum)
+        move(self.running_variance.data, variance.data, m / max(m - 1, 1), self.momentum)
         return y
-
-    def _moved(self, running: Tensor, batch: Tensor) -> Tensor:
-        return running + self.momentum * (batch - running)
 
 
 class LeakyRelu(Layer):

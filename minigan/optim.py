@@ -5,7 +5,7 @@ where they cancel, so `lr` is roughly the largest step. Both means start at 0 an
 their weights so far, 1 - beta^t (Algorithm 1).
 
 An update reads each gradient where the backward pass has left it and goes once over the memory of the parameter and of
-its two means.
+its two means. How many there were, t, is counted on the device, by the kernel.
 """
 
 from __future__ import annotations
@@ -25,27 +25,34 @@ ALIGNMENT = 64  # elements: the means of every parameter start at a multiple of 
 class Adam:
     """Moves `parameters` (Tensors of one device), in place.
 
-    step_count: how many updates were made. m, v: the running means of all parameters, flat, one after the other.
+    m, v: the running means of all parameters, flat, one after the other. steps: how many updates were made, int32 ().
     """
 
     def __init__(self, parameters: Sequence[Tensor], lr: float, beta1: float, beta2: float = 0.999, eps: float = 1e-8):
         self.device = parameters[0].device
         self.parameters = parameters
         self.lr, self.beta1, self.beta2, self.eps = lr, beta1, beta2, eps
-        self.step_count = 0
+        self.steps = self.device.array(np.zeros((), np.int32))
 
         lengths = [-(-p.size // ALIGNMENT) * ALIGNMENT for p in parameters]
         *starts, length = itertools.accumulate(lengths, initial=0)
         self.m, self.v = (self.device.array(np.zeros(length, np.float32)) for _ in range(2))  # (length,) each
-        self.places = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
+        places = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
+        self.means = [flat[place] for flat in (self.m, self.v) for place in places]  # each parameter's m, then its v
 
     def step(self, gradients: Sequence[Tensor]) -> None:
         """One update. gradients: one for each parameter, in their order and of their shapes."""
-        self.step_count += 1
-        numbers = self.step_count, self.lr, self.beta1, self.beta2, self.eps
-        for p, g, place in zip(self.parameters, gradients, self.places, strict=True):
-            flat = p.data.reshape(-1), g.data.reshape(-1)
-            self.device.adam(*flat, self.m[place], self.v[place], *numbers)
+        flat = [t.data.reshape(-1) for t in (*self.parameters, *gradients)]
+        self.device.adam(self.steps, self.lr, self.beta1, self.beta2, self.eps, *flat, *self.means)
+
+    @property
+    def step_count(self) -> int:
+        """How many updates were made. Reading it waits for the device."""
+        return int(self.device.numpy(self.steps))
+
+    @step_count.setter
+    def step_count(self, count: int) -> None:
+        self.device.copy(self.steps, self.device.array(np.array(count, np.int32)))
 
     def state(self) -> dict[str, Tensor]:
         """The running means, for a checkpoint."""

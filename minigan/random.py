@@ -2,12 +2,14 @@
 
 Philox turns a counter into random words (kernels/philox), so a stream has no hidden state: its position is a number
 that a checkpoint can hold. The seed is the cipher's key; the counter's highest word is the stream, so that the streams
-of one seed never meet; the other three are the position, in blocks of four words.
+of one seed never meet; the other three are the position, in blocks of four words. Key and counter live on the device,
+and a kernel moves the counter past what was drawn.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -23,37 +25,54 @@ STREAMS = ("generator weights", "discriminator weights", "z", "fixed z", "order"
 class Random:
     """A stream of random Tensors.
 
-    seed: 0 <= seed < 2^64. stream: one of STREAMS. position: how many blocks of four words were drawn.
+    seed: 0 <= seed < 2^64. stream: one of STREAMS. state: uint32 (6,) on the device: two words of key, four of counter.
     """
 
     def __init__(self, seed: int, stream: str, device: kernels.Device, position: int = 0):
-        self.seed = seed
-        self.stream = STREAMS.index(stream)
         self.device = device
-        self.position = position
+        words = [*_words(seed, 2), *_words(position, 3), STREAMS.index(stream)]
+        self.state = device.array(np.array(words, np.uint32))
+
+    @property
+    def position(self) -> int:
+        """How many blocks of four words were drawn. Reading it waits for the device."""
+        return sum(int(word) << 32 * i for i, word in enumerate(self.device.numpy(self.state)[2:5]))
+
+    @position.setter
+    def position(self, blocks: int) -> None:
+        words = self.device.numpy(self.state).copy()
+        words[2:5] = _words(blocks, 3)
+        self.device.copy(self.state, self.device.array(words))
 
     def uniform(self, shape: tuple[int, ...], low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 of `shape`, uniform between low and high."""
-        return Tensor(self.device.uniform(self._advance(shape), shape, low, high), self.device)
+        return self._drawn(self.device.uniform, shape, low, high)
 
     def normal(self, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
         """float32 of `shape`, normal."""
-        return Tensor(self.device.normal(self._advance(shape), shape, mean, std), self.device)
+        return self._drawn(self.device.normal, shape, mean, std)
 
     def truncated_normal(self, shape: tuple[int, ...], mean: float = 0.0, std: float = 1.0) -> Tensor:
         """float32 of `shape`, normal within two standard deviations of the mean."""
-        return Tensor(self.device.truncated_normal(self._advance(shape), shape, mean, std), self.device)
+        return self._drawn(self.device.truncated_normal, shape, mean, std)
 
     def words(self, count: int) -> np.ndarray:
         """uint32 (count,), on the host."""
-        return self.device.numpy(self.device.philox(self._advance((count,)), -(-count // 4))).reshape(-1)[:count]
+        blocks = -(-count // 4)
+        words = self.device.philox(self.state, blocks)
+        self.device.philox_advance(self.state, blocks)
+        return self.device.numpy(words).reshape(-1)[:count]
 
-    def _advance(self, shape: tuple[int, ...]):
-        """The generator's state for an array of `shape`, as the kernels take it; the position moves past it."""
-        key = [self.seed & 0xFFFFFFFF, self.seed >> 32]
-        position = [self.position >> shift & 0xFFFFFFFF for shift in (0, 32, 64)]
-        self.position += -(-math.prod(shape) // 4)
-        return self.device.array(np.array([*key, *position, self.stream], np.uint32))
+    def _drawn(self, distribution: Callable, shape: tuple[int, ...], *parameters: float) -> Tensor:
+        """Numbers of that distribution; the counter moves past them."""
+        numbers = distribution(self.state, shape, *parameters)
+        self.device.philox_advance(self.state, -(-math.prod(shape) // 4))
+        return Tensor(numbers, self.device)
+
+
+def _words(number: int, count: int) -> list[int]:
+    """A number as so many words of 32 bits, the lowest first."""
+    return [number >> 32 * i & 0xFFFFFFFF for i in range(count)]
 
 
 def permutation(seed: int, epoch: int, count: int) -> np.ndarray:

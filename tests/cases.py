@@ -208,10 +208,24 @@ def power(rng, shape, exponent):
     return np.asarray(abs(x)) if exponent == 0.5 else x, exponent
 
 
-@case([((1,), 1), ((255,), 2), ((257,), 1000)], st.tuples(PRIMES.map(lambda p: (p,)), st.integers(1, 10000)))
-def adam(rng, shape, step):
-    parameters, gradients, m, v = (floats(rng, *shape) for _ in range(4))
-    return parameters, gradients, m, v**2, step, 2e-4, 0.5, 0.999, 1e-8
+@case(
+    [((1,), 0), ((255, 1, 1025), 1), ((257,) * 33, 999)],  # the last: more than a table has rows
+    st.tuples(st.lists(PRIMES, min_size=1, max_size=4).map(tuple), st.integers(0, 10000)),
+)
+def adam(rng, sizes, step):
+    parameters, gradients, m, v = ([floats(rng, size) for size in sizes] for _ in range(4))
+    arrays = *parameters, *gradients, *m, *(v_i**2 for v_i in v)
+    return np.array(step, np.int32), 2e-4, 0.5, 0.999, 1e-8, *arrays
+
+
+@case(ELEMENTS, ANY)
+def moving_average(rng, shape):
+    return floats(rng, *shape), floats(rng, *shape), 1.5, 0.125
+
+
+@case(ELEMENTS, ANY)
+def full(rng, shape):
+    return floats(rng, 2), shape, 0.75
 
 
 # ---- broadcasting: a shape and which of its axes are stretched -------------------------------------------------------
@@ -270,6 +284,11 @@ RANDOM = [((1, 2, 2**32 - 1, 2**32 - 1, 2**32 - 1, 5), shape) for shape in [(1,)
 
 @case([(state, math.prod(shape)) for state, shape in RANDOM], st.tuples(STATES, PRIMES))
 def philox(rng, state, blocks):
+    return np.array(state, np.uint32), blocks
+
+
+@case([(state, blocks) for state, _ in RANDOM for blocks in (1, 2**32 - 1, 2**64 - 1)], st.tuples(STATES, PRIMES))
+def philox_advance(rng, state, blocks):
     return np.array(state, np.uint32), blocks
 
 

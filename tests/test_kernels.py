@@ -29,7 +29,16 @@ TINY = 2.0**-126  # what is smaller may be flushed to zero on a GPU
 REFERENCE = kernels.device("reference")
 KERNELS = sorted(REFERENCE.kernels)
 CONVOLUTIONS = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
-IN_PLACE = {"adam": (0, 2, 3)}  # arguments that a kernel changes, and is asked for instead of its result
+
+
+def changed_by_adam(arguments):
+    """The step, the parameters, m and v, and not the gradients."""
+    count = (len(arguments) - 5) // 4
+    return 0, *range(5, 5 + count), *range(5 + 2 * count, len(arguments))
+
+
+# The arguments that a kernel changes, and is asked for instead of its result.
+IN_PLACE = {"adam": changed_by_adam, "moving_average": lambda _: (0,), "philox_advance": lambda _: (0,)}
 
 
 def gamma(n):
@@ -53,7 +62,8 @@ def exact(*_):
     return (0.0,)
 
 
-BOUNDS |= dict.fromkeys(("broadcast_to", "philox", "uniform", "normal", "truncated_normal", "image_batch"), exact)
+RANDOM = ("philox", "philox_advance", "uniform", "normal", "truncated_normal")
+BOUNDS |= dict.fromkeys(("broadcast_to", "full", "image_batch", *RANDOM), exact)
 
 
 @bound
@@ -210,7 +220,20 @@ def sum(x, axes):
 
 
 @bound
-def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
+def moving_average(average, value, factor, momentum):
+    """A product, a subtraction, a product and a sum; the factors that are tried are float32."""
+    return (gamma(4) * (abs(average) + abs(momentum) * (abs(factor * value) + abs(average))),)
+
+
+@bound
+def adam(step, lr, beta1, beta2, eps, *arrays):
+    """The step is exact; of each parameter, its m and its v by themselves."""
+    count = len(arrays) // 4
+    bounds = [moved_by_adam(int(step) + 1, lr, beta1, beta2, eps, *arrays[i::count]) for i in range(count)]
+    return 0.0, *(off for kind in zip(*bounds, strict=True) for off in kind)
+
+
+def moved_by_adam(step, lr, beta1, beta2, eps, parameters, gradients, m, v):
     """m: a number rounded, a product, a sum. v: a product more. Neither loses digits in v, whose terms are positive.
 
     The update takes 3 roundings with m, 2 with its correction; lr and a product 2; half of v's 4 and its correction's
@@ -252,7 +275,7 @@ def run(device, kernel, arguments):
         with memory:
             results = getattr(device, kernel)(*given)
     for i, (a, b) in enumerate(zip(given, arguments, strict=True)):
-        if isinstance(b, np.ndarray) and i not in IN_PLACE.get(kernel, ()):
+        if isinstance(b, np.ndarray) and (kernel not in IN_PLACE or i not in IN_PLACE[kernel](arguments)):
             assert np.array_equal(device.numpy(a), b), f"{kernel} changed its argument {i}"
     return results_of(device, kernel, given, results)
 
@@ -261,7 +284,7 @@ def results_of(device, kernel, arguments, returned):
     """What a kernel returned, or changed of its arguments, as a tuple of NumPy arrays."""
     if kernel in IN_PLACE:
         assert returned is None
-        returned = tuple(arguments[i] for i in IN_PLACE[kernel])
+        returned = tuple(arguments[i] for i in IN_PLACE[kernel](arguments))
     return tuple(device.numpy(a) for a in (returned if isinstance(returned, tuple) else (returned,)))
 
 
@@ -281,7 +304,7 @@ def compare(kernel, results, arguments):
     for result, want, tolerance in zip(results, expected, BOUNDS[kernel](*in_float64(arguments)), strict=True):
         assert type(result) is np.ndarray
         assert result.shape == want.shape
-        assert result.dtype == (np.uint32 if kernel == "philox" else np.float32)
+        assert result.dtype == (want.dtype if want.dtype.kind in "iu" else np.float32)
         off = abs(result.astype(np.float64) - want)
         assert np.all(off <= tolerance + TINY * np.any(tolerance)), f"{kernel}: off by {off.max()}"  # never true of NaN
 
@@ -352,7 +375,7 @@ def test_views(device, kernel):
             wider = device.array(np.repeat(np.repeat(a, 2, axis=-1), 2, axis=0))  # every number four times
             views.append(wider[::2, ..., ::2] if a.ndim > 1 else wider[::4])
         else:
-            views.append(device.array(a) if isinstance(a, np.ndarray) else a)
+            views.append(device.array(a.copy()) if isinstance(a, np.ndarray) else a)
     try:
         results = getattr(device, kernel)(*views)
     except ValueError as error:

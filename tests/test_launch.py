@@ -45,6 +45,33 @@ def test_signature():
     assert list(SOURCE.kernels) == ["scale"]
 
 
+TABLES = """
+#include "../launch/table.cuh"
+extern "C" __global__ void add_up(const Table<const float*> x, const Table<int> n, float* total) {
+    for (int i = 0; i < 3; ++i)
+        for (int e = 0; e < n.row[i]; ++e) *total += x.row[i][e];
+}
+"""
+
+
+def test_tables(emulated):
+    """A list of arrays, or of numbers, is one parameter, whose rows are checked as other parameters are."""
+    source = Source("kernels.adam", "add_up.cu", text=TABLES)
+    assert [(p.name, p.cpp, p.table) for p in source.kernels["add_up"]] == [
+        ("x", "Table<const float*>", True), ("n", "Table<int>", True), ("total", "float*", False)
+    ]  # fmt: skip
+    total, x = np.zeros((), np.float32), [X[:1], X[:3], X]
+    source.launch("add_up", (1,), (1,), x, [a.size for a in x], total)
+    assert total == 0 + (0 + 1 + 2) + (0 + 1 + 2 + 3 + 4 + 5)
+    for wrong, message in (
+        (X, "x is a ndarray, and must be a list of 1 to 32"),
+        ([X] * 33, "x is 33 rows, and must be a list of 1 to 32"),
+        ([X, X[::2]], "x is not C-contiguous"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            source.launch("add_up", (1,), (1,), wrong, [1], total)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

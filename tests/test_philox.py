@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.philox import reference
+from minigan.random import STREAMS, Random
 
 ONES = 2**32 - 1
 STATE = np.array([2**31 + 7, 3, ONES - 1, ONES, ONES, 9], np.uint32)  # the third block carries through three words
@@ -93,6 +94,24 @@ def test_same_doubles_everywhere(device):
         p = reference.BELOW_MINUS_2 + reference.WITHIN_2 * reference.unit(state, (4,))
         z = float(reference.quantile(p)[block % 4])
         assert device.numpy(device.truncated_normal(device.array(state), (4,), -z, 1.0))[block % 4] == 0
+
+
+def test_a_stream_is_a_position(device):
+    """Numbers are drawn from where the last ones ended, whatever they were; a position can be read and gone back to.
+
+    The counter carries from word to word, and never reaches the stream's.
+    """
+    for start in (0, 2**32 - 3, 2**64 - 2):
+        stream = Random(7, "z", device, start)
+        state = stream.state
+        drawn = [stream.uniform((5,)), stream.normal((3, 2)), stream.uniform((1,))]
+        assert stream.position == start + 2 + 2 + 1
+        key = [7, 0, *(stream.position >> 32 * i & ONES for i in range(3)), STREAMS.index("z")]
+        assert device.numpy(state).tolist() == key
+        stream.position = start + 2
+        assert stream.normal((3, 2)).numpy().tobytes() == drawn[1].numpy().tobytes()
+        assert Random(7, "z", device, start + 4).uniform((1,)).numpy() == drawn[2].numpy()
+        assert stream.state is state  # which kernels may go on reading
 
 
 def test_element_is_a_word(device):

@@ -155,8 +155,10 @@ def test_adam_is_the_paper_s_algorithm():
     theta, m, v = np.array([1.0, -2.0]), np.zeros(2), np.zeros(2)
     plain = [[1.0, 0.0, 0.0], [-2.0, 0.0, 0.0]]  # theta, m, v
     lr, beta1, beta2, eps = 0.1, 0.5, 0.999, 1e-8
+    before = np.zeros((), np.int32)
     for step in range(1, 6):
-        REFERENCE.adam(theta, 3 * theta, m, v, step, lr, beta1, beta2, eps)
+        REFERENCE.adam(before, lr, beta1, beta2, eps, theta, 3 * theta, m, v)
+        assert before == step
         for one in plain:
             g = 3 * one[0]
             one[1] = beta1 * one[1] + (1 - beta1) * g
@@ -168,7 +170,7 @@ def test_adam_is_the_paper_s_algorithm():
 def test_adam_first_step():
     """The first step is lr in the direction of the gradient's sign, whatever its size: the correction works."""
     theta, m, v = np.zeros(3), np.zeros(3), np.zeros(3)
-    REFERENCE.adam(theta, np.array([1e-3, -1.0, 1e3]), m, v, 1, 0.25, 0.5, 0.999, 0.0)
+    REFERENCE.adam(np.zeros((), np.int32), 0.25, 0.5, 0.999, 0.0, theta, np.array([1e-3, -1.0, 1e3]), m, v)
     close(theta, [-0.25, 0.25, -0.25], 1)
 
 
@@ -187,6 +189,8 @@ def test_dtype_stays(kernel, dtype):
     """float32 in, float32 out; float64 in, float64 out; random numbers and pictures are float32, words uint32."""
     arguments = [a.astype(dtype) if getattr(a, "dtype", None) == np.float32 else a for a in cases.fixed(kernel)[0]]
     results = REFERENCE.kernels[kernel](*arguments)
-    results = arguments[:4] if kernel == "adam" else results if isinstance(results, tuple) else (results,)
-    drawn = {"philox": np.uint32} | dict.fromkeys(("uniform", "normal", "truncated_normal", "image_batch"), np.float32)
+    in_place = {"adam": slice(5, None), "moving_average": slice(1), "philox_advance": slice(1)}
+    results = arguments[in_place[kernel]] if kernel in in_place else results
+    results = results if isinstance(results, (tuple, list)) else (results,)
+    drawn = dict.fromkeys(("philox", "philox_advance"), np.uint32) | dict.fromkeys(("uniform", "normal", "truncated_normal", "image_batch"), np.float32)
     assert {result.dtype.type for result in results} == {drawn.get(kernel, dtype)}

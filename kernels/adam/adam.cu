@@ -1,26 +1,56 @@
 // adam.cu: one step of Adam (Kingma and Ba 2015, algorithm 1)      (minigan/optim.py)
 //
-// Shapes  parameters, gradients, m, v (P,): a network's parameters in one flat array, moved by one launch
-// Block   256 threads, a thread a parameter: a warp loads and stores 128 contiguous bytes of each array
-// Launch  grid (P / 256, rounded up), block (256)
-// Napkin  reads 4 floats, writes 3: 28 bytes a parameter for a dozen operations. Memory is all that counts.
-//
-// The numbers that would cancel in float32 come from the host, computed in double:
-// rest1 = 1 - beta1, rest2 = 1 - beta2, correction1 = 1 - beta1^step, correction2 = 1 - beta2^step.
+// Shapes  of parameter i of a network: itself, its gradient, m and v (sizes[i],); step ()
+#include "../launch/table.cuh"
 
-extern "C" __global__ void adam(
-    float* __restrict__ parameters,       // (P,) theta, in place
-    const float* __restrict__ gradients,  // (P,)
-    float* __restrict__ m,                // (P,) moving mean of the gradients, in place
-    float* __restrict__ v,                // (P,) moving mean of their squares, in place
-    int P, float lr, float beta1, float beta2, float rest1, float rest2, float correction1, float correction2,
-    float eps) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
-    if (e >= P) return;
-    const float g = gradients[e];
-    m[e] = beta1 * m[e] + rest1 * g;
-    v[e] = beta2 * v[e] + rest2 * (g * g);
-    const float m_hat = m[e] / correction1;
-    const float v_hat = v[e] / correction2;
-    parameters[e] -= lr * m_hat / (sqrtf(v_hat) + eps);
+constexpr int BLOCK = 256;           // threads
+constexpr int ELEMENTS = 4 * BLOCK;  // of one parameter, that a block moves
+
+// ---- adam_corrections -----------------------------------------------------------------------------------------------
+// The step is counted where the kernels are, so that a step that is launched again and again counts too. 1 - beta^step
+// would cancel in float32: it is computed in double, and rounded.
+// Launch  one thread
+extern "C" __global__ void adam_corrections(
+    int* __restrict__ step,           // () updates made before this one; counted up
+    float* __restrict__ corrections,  // (2,) 1 - beta1^step, 1 - beta2^step
+    double beta1, double beta2) {
+    const int t = ++step[0];
+    corrections[0] = (float)(1.0 - pow(beta1, (double)t));
+    corrections[1] = (float)(1.0 - pow(beta2, (double)t));
+}
+
+// ---- adam -----------------------------------------------------------------------------------------------------------
+// All parameters of a network in one launch: the gradients lie where the backward pass has left them.
+// Block   BLOCK threads, ELEMENTS elements of one parameter: a warp loads and stores 128 contiguous bytes of each array
+// Launch  grid (blocks_of(sizes[0]) + blocks_of(sizes[1]) + ...), block (BLOCK)
+// Napkin  reads 4 floats, writes 3: 28 bytes an element for a dozen operations. Memory is all that counts.
+//
+// rest1 = 1 - beta1, rest2 = 1 - beta2: from the host, computed in double.
+__device__ int blocks_of(int size) {
+    return (size + ELEMENTS - 1) / ELEMENTS;
+}
+
+extern "C" __global__ void __launch_bounds__(256) adam(
+    const Table<float*> parameters,       // theta, in place
+    const Table<const float*> gradients,
+    const Table<float*> m,                // moving means of the gradients, in place
+    const Table<float*> v,                // moving means of their squares, in place
+    const Table<int> sizes,
+    const float* __restrict__ corrections,  // (2,)
+    float lr, float beta1, float beta2, float rest1, float rest2, float eps) {
+    int i = 0, block = blockIdx.x;  // this block is number `block` of parameter i
+    for (; block >= blocks_of(sizes.row[i]); ++i) block -= blocks_of(sizes.row[i]);
+    float* theta = parameters.row[i];
+    const float* gradient = gradients.row[i];
+    float *mean = m.row[i], *square = v.row[i];
+    const int end = min((block + 1) * ELEMENTS, sizes.row[i]);
+
+    for (int e = block * ELEMENTS + threadIdx.x; e < end; e += BLOCK) {
+        const float g = gradient[e];
+        mean[e] = beta1 * mean[e] + rest1 * g;
+        square[e] = beta2 * square[e] + rest2 * (g * g);
+        const float m_hat = mean[e] / corrections[0];
+        const float v_hat = square[e] / corrections[1];
+        theta[e] -= lr * m_hat / (sqrtf(v_hat) + eps);
+    }
 }

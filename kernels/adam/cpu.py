@@ -1,20 +1,24 @@
-"""Adam on the CPU: one pass over the memory of a parameter, its gradient and its two means."""
+"""Adam on the CPU: one pass over the memory of each parameter, its gradient and its two means."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from kernels.adam.reference import in_fours
 from kernels.threads import compiled, share
 
 __all__ = ["adam"]
 
-GRAIN = 1 << 14  # parameters that one thread sees to before another is woken
+GRAIN = 1 << 14  # elements that one thread sees to before another is woken
 
 
-def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
-    """One update in place of parameters, m and v, all (P,). The numbers are computed in double, then rounded."""
-    numbers = lr, beta1, 1 - beta1, 1 - beta1**step, beta2, 1 - beta2, 1 - beta2**step, eps
-    share(update, parameters.size, parameters, gradients, m, v, *np.array(numbers, np.float32), grain=GRAIN)
+def adam(step, lr, beta1, beta2, eps, *arrays):
+    """One update in place; `step` is counted up. The numbers are computed in double, then rounded."""
+    step += 1
+    t = int(step)
+    numbers = np.array((lr, beta1, 1 - beta1, 1 - beta1**t, beta2, 1 - beta2, 1 - beta2**t, eps), np.float32)
+    for four in in_fours(arrays):
+        share(update, four[0].size, *four, *numbers, grain=GRAIN)
 
 
 @compiled

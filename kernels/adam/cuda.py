@@ -1,19 +1,24 @@
-"""Launches adam.cu: a thread a parameter."""
+"""Launches adam.cu: a thread counts the step, then one launch moves all the parameters."""
 
 from __future__ import annotations
 
-from kernels.launch import Source
+from kernels.adam.reference import in_fours
+from kernels.launch import TABLE, Source, empty
 
 __all__ = ["adam"]
 
 SOURCE = Source(__package__, "adam.cu")
+ELEMENTS = 1024  # that a block moves
 
 
-def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
-    """One update in place of parameters, m and v, all (P,); `step` counts from 1."""
-    size = parameters.size
-    arrays = parameters, gradients, m, v
-    rests = 1 - beta1, 1 - beta2
-    corrections = 1 - beta1**step, 1 - beta2**step
-    grid = ((size + 255) // 256,)
-    SOURCE.launch("adam", grid, (256,), *arrays, size, lr, beta1, beta2, *rests, *corrections, eps)
+def adam(step, lr, beta1, beta2, eps, *arrays):
+    """One update in place; `step` is counted up."""
+    corrections = empty(step, (2,))
+    SOURCE.launch("adam_corrections", (1,), (1,), step, corrections, beta1, beta2)
+    numbers = lr, beta1, beta2, 1 - beta1, 1 - beta2, eps
+    fours = list(in_fours(arrays))
+    for first in range(0, len(fours), TABLE):
+        group = fours[first : first + TABLE]
+        sizes = [parameters.size for parameters, *_ in group]
+        blocks = sum(-(-size // ELEMENTS) for size in sizes)
+        SOURCE.launch("adam", (blocks,), (256,), *zip(*group, strict=True), sizes, corrections, *numbers)

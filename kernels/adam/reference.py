@@ -1,4 +1,4 @@
-"""Adam (Kingma and Ba 2015, algorithm 1) on all of a network's parameters at once, as flat arrays (P,)."""
+"""Adam (Kingma and Ba 2015, algorithm 1) on all parameters of a network at once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,24 @@ import numpy as np
 __all__ = ["adam"]
 
 
-def adam(parameters, gradients, m, v, step, lr, beta1, beta2, eps):
-    """One update in place of parameters, of m (moving mean of gradients) and of v (of their squares).
+def adam(step, lr, beta1, beta2, eps, *arrays):
+    """One update in place.
 
-    `step` counts from 1. The bias corrections 1 - beta**step are Python numbers, that is, computed in double.
+    step: int32 (), the number of updates before this one; it is counted up. arrays: the parameters, as many gradients,
+    m (their moving means) and v (of their squares), each flat; the first of each belong together, and so on.
+    The bias corrections 1 - beta**step are Python numbers, that is, computed in double.
     """
-    m[:] = beta1 * m + (1 - beta1) * gradients
-    v[:] = beta2 * v + (1 - beta2) * gradients**2
-    m_hat = m / (1 - beta1**step)
-    v_hat = v / (1 - beta2**step)
-    parameters -= lr * m_hat / (np.sqrt(v_hat) + eps)
+    step += 1
+    correction1, correction2 = (1 - beta ** int(step) for beta in (beta1, beta2))
+    for parameters, gradients, m, v in in_fours(arrays):
+        m[:] = beta1 * m + (1 - beta1) * gradients
+        v[:] = beta2 * v + (1 - beta2) * gradients**2
+        m_hat = m / correction1
+        v_hat = v / correction2
+        parameters -= lr * m_hat / (np.sqrt(v_hat) + eps)
+
+
+def in_fours(arrays):
+    """A parameter, its gradient, its m and its v, one after the other."""
+    count = len(arrays) // 4
+    return zip(*(arrays[kind * count : (kind + 1) * count] for kind in range(4)), strict=True)

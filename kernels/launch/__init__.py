@@ -13,6 +13,7 @@ A raw kernel checks nothing: a Python int would arrive as 64 bits, a float as a 
 ignored. So `launch` reads the kernel's signature out of the `.cu`, casts every number and checks every array.
 """
 
+from kernels.launch.signature import TABLE
 from kernels.launch.source import Source, empty, recording
 
-__all__ = ["Source", "empty", "recording"]
+__all__ = ["TABLE", "Source", "empty", "recording"]

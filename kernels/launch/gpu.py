@@ -66,7 +66,15 @@ def _function(source, kernel: str, defines: frozenset, device: int) -> cupy.RawK
 
 def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
     """Start one kernel on the current stream; it runs while Python goes on."""
-    _function(source, kernel, defines, cupy.cuda.runtime.getDevice())(grid, block, tuple(arguments))
+    handed = tuple(
+        parameter.packed(argument, _address) if parameter.table else argument
+        for parameter, argument in zip(source.kernels[kernel], arguments, strict=True)
+    )
+    _function(source, kernel, defines, cupy.cuda.runtime.getDevice())(grid, block, handed)
+
+
+def _address(array: cupy.ndarray) -> int:
+    return array.data.ptr
 
 
 HOMES[cupy.ndarray] = Home(cupy.empty, run)

@@ -107,9 +107,13 @@ def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None
     library = _library(source, defines, _emulation.sanitize)
     values = []
     for parameter, argument in zip(source.kernels[kernel], arguments, strict=True):
-        if parameter.pointer and not parameter.const and not argument.flags.writeable:
+        arrays = (argument if parameter.table else [argument]) if parameter.pointer else []
+        if not parameter.const and not all(array.flags.writeable for array in arrays):
             raise ValueError(f"{source.name}: {kernel}: {parameter.name} is read-only, and the kernel writes it")
-        values.append(np.array(argument.ctypes.data if parameter.pointer else argument))
+        if parameter.table:
+            values.append(parameter.packed(argument, _address))
+        else:
+            values.append(np.array(_address(argument) if parameter.pointer else argument))
     failure = library.emulated_launch(
         ctypes.cast(getattr(library, _entry_name(kernel)), ctypes.c_void_p),
         (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
@@ -119,6 +123,10 @@ def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None
     )
     if failure:
         raise RuntimeError(f"{source.name}: {kernel}: {failure.decode()}")
+
+
+def _address(array: np.ndarray) -> int:
+    return array.ctypes.data
 
 
 @functools.cache
@@ -158,7 +166,7 @@ def _entry_name(kernel: str) -> str:
 def _entry(kernel: str, parameters: tuple[Parameter, ...]) -> str:
     """C++ that calls a kernel with arguments given as a pointer to each, as CUDA's own launch takes them."""
     arguments = ", ".join(
-        f"*({'const ' * parameter.const}{parameter.ctype}{'*' * parameter.pointer}*)arguments[{index}]"
+        f"*({parameter.cpp}*)arguments[{index}]"
         for index, parameter in enumerate(parameters)
     )
     return (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from importlib import resources
 from typing import NamedTuple
 
@@ -26,18 +27,34 @@ LIMITS = {  # the smallest and the largest number of each type
 }
 
 
+TABLE = 32  # rows of a table: see table.cuh
+
+
 class Parameter(NamedTuple):
-    """One parameter of a kernel, such as `const float* __restrict__ x`."""
+    """One parameter of a kernel, such as `const float* __restrict__ x` or `const Table<int> sizes`."""
 
     name: str
     ctype: str  # "float"
     pointer: bool
     const: bool
+    table: bool = False  # of as many such numbers, or arrays, as a table has rows
 
     @property
     def dtype(self) -> np.dtype:
         """The NumPy type of the number, or of the array's elements."""
         return DTYPES[self.ctype]
+
+    @property
+    def cpp(self) -> str:
+        """Its type in C++."""
+        written = f"{'const ' * self.const}{self.ctype}{'*' * self.pointer}"
+        return f"Table<{written}>" if self.table else written
+
+    def packed(self, rows: tuple, address: Callable) -> np.ndarray:
+        """A table as the one value, of shape (1,), that its kernel is handed. address: of an array."""
+        values = np.zeros(TABLE, np.uint64 if self.pointer else self.dtype)
+        values[: len(rows)] = [address(row) for row in rows] if self.pointer else rows
+        return values.view(f"V{values.nbytes}")
 
 
 def join(package: str, file: str, text: str) -> str:
@@ -69,6 +86,7 @@ def join(package: str, file: str, text: str) -> str:
 _GLOBAL = re.compile(
     r'extern\s*"C"\s*__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^()]*)\)'
 )
+_TABLE = re.compile(r"const Table<(?P<row>[^<>]+)> (?P<name>\w+)")
 _PARAMETER = re.compile(r"(?:(?P<const>const) )?(?P<ctype>[\w ]+?)(?P<pointer> ?\* ?(?:__restrict__ )?| )(?P<name>\w+)")
 
 
@@ -78,19 +96,22 @@ def signatures(text: str, where: str) -> dict[str, tuple[Parameter, ...]]:
     Raises
     ------
     ValueError: a `__global__` function that is not `extern "C" __global__ void [__launch_bounds__(..)] name(..)`, or a
-        parameter that is neither a number nor a pointer to numbers of a type that NumPy has too.
+        parameter that is neither a number, nor a pointer to numbers of a type that NumPy has too, nor a table of these.
     """
     text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
     found = {}
     for name, inside in _GLOBAL.findall(text):
         parameters = []
         for written in filter(None, (" ".join(part.split()) for part in inside.split(","))):
-            match = _PARAMETER.fullmatch(written)
+            table = _TABLE.fullmatch(written)
+            match = _PARAMETER.fullmatch(f"{table['row']} {table['name']}" if table else written)
             if not match or match["ctype"] not in DTYPES:
                 raise ValueError(
-                    f"{where}: {name}: parameter `{written}` is not one of {', '.join(DTYPES)} or a pointer to one"
+                    f"{where}: {name}: parameter `{written}` is not one of {', '.join(DTYPES)}, a pointer to one, or a "
+                    "const Table<> of these"
                 )
-            parameters.append(Parameter(match["name"], match["ctype"], "*" in match["pointer"], bool(match["const"])))
+            pointer, const = "*" in match["pointer"], bool(match["const"])
+            parameters.append(Parameter(match["name"], match["ctype"], pointer, const, bool(table)))
         found[name] = tuple(parameters)
     written = len(re.findall(r"\b__global__\b", text))
     if written != len(found):

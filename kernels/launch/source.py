@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels.launch import host
-from kernels.launch.signature import LIMITS, Parameter, join, signatures
+from kernels.launch.signature import LIMITS, TABLE, Parameter, join, signatures
 
 
 class Home(NamedTuple):
@@ -89,10 +89,14 @@ class Source:
         if block[0] * block[1] * block[2] > 1024:
             raise ValueError(f"{where}: a block of {block} has more than 1024 threads")
         arguments = [
-            _array(where, parameter, argument) if parameter.pointer else _number(where, parameter, argument)
-            for parameter, argument in zip(parameters, arguments, strict=True)
+            _argument(where, parameter, argument) for parameter, argument in zip(parameters, arguments, strict=True)
         ]
-        types = {type(a) for a, parameter in zip(arguments, parameters, strict=True) if parameter.pointer}
+        types = {
+            type(array)
+            for parameter, argument in zip(parameters, arguments, strict=True)
+            if parameter.pointer
+            for array in (argument if parameter.table else [argument])
+        }
         if len(types) != 1:
             raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(types)}")
         variant = frozenset((name, operator.index(value)) for name, value in defines.items())
@@ -113,6 +117,21 @@ def _extent(where: str, what: str, extent: tuple[int, ...], limits: tuple[int, i
     if len(full) != 3 or not all(1 <= length <= limit for length, limit in zip(full, limits, strict=True)):
         raise ValueError(f"{where}: {what} is {given}, and must be one to three numbers from 1 to {limits}")
     return full
+
+
+def _argument(where: str, parameter: Parameter, argument):
+    """What the kernel is handed for a parameter: an array, a number, or a tuple of them for a table."""
+    checked = _array if parameter.pointer else _number
+    if not parameter.table:
+        return checked(where, parameter, argument)
+    if not isinstance(argument, (list, tuple)) or not 1 <= len(argument) <= TABLE:
+        raise TypeError(f"{where}: {parameter.name} is {_brief(argument)}, and must be a list of 1 to {TABLE}")
+    return tuple(checked(where, parameter, row) for row in argument)
+
+
+def _brief(argument) -> str:
+    """What an argument is instead of a table."""
+    return f"{len(argument)} rows" if isinstance(argument, (list, tuple)) else f"a {type(argument).__name__}"
 
 
 def _array(where: str, parameter: Parameter, array):

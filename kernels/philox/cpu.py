@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from kernels.philox import reference
+from kernels.philox.reference import philox_advance
 from kernels.threads import compiled, share
 
-__all__ = ["normal", "philox", "truncated_normal", "uniform"]
+__all__ = ["normal", "philox", "philox_advance", "truncated_normal", "uniform"]
 
 horner = compiled(reference.horner)
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from kernels.launch import Source, empty
 
-__all__ = ["normal", "philox", "truncated_normal", "uniform"]
+__all__ = ["normal", "philox", "philox_advance", "truncated_normal", "uniform"]
 
 SOURCE = Source(__package__, "philox.cu", contract=False)
 
@@ -16,6 +16,11 @@ def philox(state, blocks):
     words = empty(state, (blocks, 4), np.uint32)
     SOURCE.launch("philox", ((words.size + 255) // 256,), (256,), state, words, words.size)
     return words
+
+
+def philox_advance(state, blocks):
+    """counter += blocks, in place: what is drawn next begins where `blocks` blocks have been drawn."""
+    SOURCE.launch("philox_advance", (1,), (1,), state, blocks)
 
 
 def uniform(state, shape, low, high):

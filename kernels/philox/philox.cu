@@ -98,6 +98,22 @@ extern "C" __global__ void philox(
     if (e < size) words[e] = word_at(state, e);
 }
 
+// ---- philox_advance -------------------------------------------------------------------------------------------------
+// The counter, with its carries, moves past the blocks that were drawn. It lives where the kernels do, so that a step that
+// is launched again and again draws other numbers each time.
+// Launch  one thread
+extern "C" __global__ void philox_advance(
+    unsigned int* __restrict__ state,  // (6,), in place
+    unsigned long long blocks) {
+    unsigned long long carry = 0;
+    for (int i = 0; i < 4; ++i) {
+        carry += state[2 + i];
+        if (i < 2) carry += (unsigned int)(blocks >> 32 * i);
+        state[2 + i] = (unsigned int)carry;
+        carry >>= 32;
+    }
+}
+
 // ---- uniform --------------------------------------------------------------------------------------------------------
 extern "C" __global__ void uniform(
     const unsigned int* __restrict__ state,  // (6,)

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-__all__ = ["normal", "philox", "truncated_normal", "uniform"]
+__all__ = ["normal", "philox", "philox_advance", "truncated_normal", "uniform"]
 
 ROUNDS = 10
 MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
@@ -94,6 +94,12 @@ def philox(state, blocks):
             product0 & np.uint64(MASK),
         )
     return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+
+
+def philox_advance(state, blocks):
+    """counter += blocks, in place: what is drawn next begins where `blocks` blocks have been drawn."""
+    counter = sum(int(word) << 32 * i for i, word in enumerate(state[2:])) + blocks
+    state[2:] = [counter >> 32 * i & MASK for i in range(4)]
 
 
 def uniform(state, shape, low, high):

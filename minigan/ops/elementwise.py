@@ -97,7 +97,7 @@ def _apply(op: Op, a: Tensor | float, b: Tensor | float) -> Tensor:
 
 
 def _constant(number: float, like: Tensor) -> Tensor:
-    return Tensor(like.device.array(np.asarray(number, like.dtype)), like.device)
+    return Tensor(like.device.full(like.data, (), float(number)), like.device)
 
 
 def add(a: Tensor | float, b: Tensor | float) -> Tensor:
