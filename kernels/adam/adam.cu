@@ -30,7 +30,7 @@ __device__ int blocks_of(int size) {
     return (size + ELEMENTS - 1) / ELEMENTS;
 }
 
-extern "C" __global__ void __launch_bounds__(256) adam(
+extern "C" __global__ void adam(
     const Table<float*> parameters,       // theta, in place
     const Table<const float*> gradients,
     const Table<float*> m,                // moving means of the gradients, in place
