@@ -192,5 +192,6 @@ def test_dtype_stays(kernel, dtype):
     in_place = {"adam": slice(5, None), "moving_average": slice(1), "philox_advance": slice(1)}
     results = arguments[in_place[kernel]] if kernel in in_place else results
     results = results if isinstance(results, (tuple, list)) else (results,)
-    drawn = dict.fromkeys(("philox", "philox_advance"), np.uint32) | dict.fromkeys(("uniform", "normal", "truncated_normal", "image_batch"), np.float32)
+    drawn = dict.fromkeys(("philox", "philox_advance"), np.uint32)
+    drawn |= dict.fromkeys(("uniform", "normal", "truncated_normal", "image_batch"), np.float32)
     assert {result.dtype.type for result in results} == {drawn.get(kernel, dtype)}

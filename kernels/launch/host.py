@@ -165,10 +165,7 @@ def _entry_name(kernel: str) -> str:
 
 def _entry(kernel: str, parameters: tuple[Parameter, ...]) -> str:
     """C++ that calls a kernel with arguments given as a pointer to each, as CUDA's own launch takes them."""
-    arguments = ", ".join(
-        f"*({parameter.cpp}*)arguments[{index}]"
-        for index, parameter in enumerate(parameters)
-    )
+    arguments = ", ".join(f"*({parameter.cpp}*)arguments[{index}]" for index, parameter in enumerate(parameters))
     return (
         f'extern "C" __attribute__((visibility("default"))) '
         f"void {_entry_name(kernel)}(void** arguments) {{ {kernel}({arguments}); }}"
