@@ -24,8 +24,8 @@ FORM = {
     "conv2d_weight_grad": lambda arguments, results: (results[0], arguments[1]),
 }
 
-# For each number of the largest array, or in Adam of all parameters. What is not here is not made of multiplications and
-# additions.
+# For each number of the largest array, or in Adam of all parameters. What is not here is not made of multiplications
+# and additions.
 EACH = {
     "adam": 14,  # m: 3, v: 4, the parameter: two corrections, a root, eps, a quotient, lr, the move
     "add": 1,

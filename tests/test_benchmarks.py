@@ -165,8 +165,8 @@ def test_command(command, tmp_path):
     assert len(player["seconds"]) == 3
     assert player["median"] == sorted(player["seconds"])[1]
     assert player["memory"] > 2**20
-    # Adam moves each network once. Each has three layers with filters, of which there are two gradients in D, one on real
-    # and one on generated pictures, and one in G.
+    # Adam moves each network once. Each has three layers with filters, of which there are two gradients in D, one on
+    # real and one on generated pictures, and one in G.
     assert report["kernels"]["adam"]["calls"] == 2
     assert report["kernels"]["conv2d_weight_grad"]["calls"] == 2 * 3 + 3
     assert re.search(r"^  minigan +[\d.]+ +[\d.]+ - [\d.]+ +[\d.]+ +[\d.]+ +\d+$", done.stdout, re.MULTILINE)

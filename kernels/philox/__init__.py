@@ -2,6 +2,6 @@
 
 The cipher, Philox 4x32-10, scrambles a counter so thoroughly that its output passes every test of randomness; a seed is
 its key. No state passes from one number to the next, so thousands of threads draw at once, each its own element, and
-get the same bits on every device; `philox_advance` then moves the counter past what was drawn. A word w becomes u = (w +
-1/2) / 2^32, uniform in (0, 1); the quantile function makes u normal.
+get the same bits on every device; `philox_advance` then moves the counter past what was drawn. A word w becomes u =
+(w + 1/2) / 2^32, uniform in (0, 1); the quantile function makes u normal.
 """
