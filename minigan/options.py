@@ -34,9 +34,10 @@ DEFAULT_PRESET = "tiny32"  # of the drawn faces
 DATA_PRESET = "radford64"  # of pictures from a folder
 # What may change from run to run, and what an early run's config.json lacks, with what is then meant.
 RESUMABLE = (
-    "data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every", "keep", "archive_every"
+    "data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every", "keep", "archive_every",
+    "tensorboard",
 )  # fmt: skip
-YOUNGER = {"conv": "auto", "fusion": True, "keep": 3, "archive_every": None}
+YOUNGER = {"conv": "auto", "fusion": True, "keep": 3, "archive_every": None, "tensorboard": False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +65,7 @@ class Settings:
     sample_every: int  # steps
     keep: int  # checkpoints, the newest
     archive_every: int | None  # epochs after which one stays for good; None: none does
+    tensorboard: bool  # also writes what TensorBoard reads
 
 
 class Parser(argparse.ArgumentParser):
@@ -179,6 +181,7 @@ def _parser() -> Parser:
     add("--keep", type=whole(1), metavar="N", help="checkpoints to keep, the newest (default 3)")
     add("--archive-every", type=whole(1), metavar="EPOCHS", help="keep one after every so many epochs as well")
     add("--sample-every", type=whole(1), metavar="STEPS", help="steps between sample pictures (default 200)")
+    add("--tensorboard", action=argparse.BooleanOptionalAction, help="write RUN/tensorboard as well (default: no)")
     add("--dry-run", action="store_true", help="show the layers of both networks, do one step, write nothing")
     add_reporter(group)
     add = group.add_mutually_exclusive_group().add_argument

@@ -34,6 +34,7 @@ from minigan.random import Random
 from minigan.reporter import Reporter
 from minigan.run import Run, free_folder
 from minigan.table import layer_table, step_multiply_adds
+from minigan.tensorboard import TensorBoard
 
 LOG_EVERY = 20  # steps
 FACES = 4096  # are drawn where no data is given
@@ -234,6 +235,8 @@ def train(arguments: list[str] | None = None) -> None:
         folder = given.out or Path("runs", datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S"))
         free_folder(folder)
 
+    if settings.tensorboard:
+        reporter.listeners.append(TensorBoard())
     device, why = choose_device(settings.device, settings.conv, given.threads)
     text = f"{version('minigan')} on {in_words(device)} ({why})"
     reporter.say("minigan", text, version=version("minigan"), device=device.name)
@@ -251,7 +254,7 @@ def train(arguments: list[str] | None = None) -> None:
     if not given.resume:
         run = Run.create(folder, settings, about(device, len(images), command), skipped)
     with run.alone():
-        seconds = 0.0
+        seconds, logged = 0.0, 0
         if given.resume:
             if run.about.get("pictures") != len(images):
                 raise UserError(f"{len(images)} {source}: the run began with {run.about.get('pictures')}: give those")
@@ -260,10 +263,12 @@ def train(arguments: list[str] | None = None) -> None:
                 raise UserError(
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
-            run.rewind(game.step_count - game.step_count % LOG_EVERY)  # where a run stops, it logs a row of its own
+            logged = game.step_count - game.step_count % LOG_EVERY  # where a run stops, it logs a row of its own
+            run.rewind(logged)
             run.about |= {"device": device.name, "commands": [*run.about.get("commands", []), command]}
             run.configure(settings)
-        reporter.say("run", f"{run.folder}, step {game.step_count:,}", folder=run.folder, step=game.step_count)
+        text = f"{run.folder}, step {game.step_count:,}"
+        reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)
         if skipped:
             names = run.folder / "skipped.txt"
             text = f"{len(skipped)} files that cannot be read, named in {names}"
