@@ -23,27 +23,13 @@ from PIL.PngImagePlugin import PngInfo
 from tqdm import tqdm
 
 from minigan.command import run_command
-from minigan.data import (
-    CHANNELS,
-    Archive,
-    Files,
-    Folder,
-    centre_square,
-    each_file,
-    find_pictures,
-    flatten,
-    open_picture,
-    open_source,
-    printable,
-    read,
-    scale,
-    upright,
-)
+from minigan.decoding import CHANNELS, centre_square, each_file, flatten, open_picture, scale, upright
 from minigan.errors import UserError
 from minigan.files import replacing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
 from minigan.reporter import usual
+from minigan.sources import Archive, File, Folder, contents, open_source, pictures, printable, read
 
 CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
 ANNOTATION = ".cat"  # is added to the name of a picture
@@ -70,18 +56,24 @@ class Recipe:
 class Source:
     """Pictures, and what may lie beside them.
 
-    opened: the folder or archive. files: its pictures. others: its other files.
+    opened: the folder or archive. count: of its pictures.
     """
 
     def __init__(self, path: Path):
         self.opened: Folder | Archive = open_source(path)
-        self.files, self.others = find_pictures(self.opened)
+        self.count = contents(self.opened).count
+
+    def names(self) -> Iterator[str]:
+        """Of its pictures, in order."""
+        return (file.name for file in pictures(self.opened))
 
     def stamp(self, name: str, recipe: Recipe) -> str:
         """A digest of all that the PNG of a picture depends on."""
-        about = [PREPARER, dataclasses.asdict(recipe), name, self.files[name]]
+        file = self.opened.file(name)
+        about = [PREPARER, dataclasses.asdict(recipe), name, [file.size, file.change]]
         if recipe.crop == "face":
-            about.append(self.others.get(name + ANNOTATION))
+            beside = self._annotation(name)
+            about.append(beside and [beside.size, beside.change])
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()
 
     def make(self, name: str, recipe: Recipe) -> Image.Image:
@@ -92,12 +84,13 @@ class Source:
         ValueError: it is to be dropped, and this is why.
         Exception: whatever Pillow makes of a broken file.
         """
-        image = open_picture(read(self.opened, self.files, name))
+        image = open_picture(read(self.opened, self.opened.file(name)))
         if recipe.crop == "face":
-            beside = name + ANNOTATION
-            if beside not in self.others:
-                raise ValueError(f"no annotation (no {printable(PurePosixPath(beside).name)} beside it)")
-            points = read_landmarks(read(self.opened, self.others, beside))
+            beside = self._annotation(name)
+            if beside is None:
+                missing = printable(PurePosixPath(name).name + ANNOTATION)
+                raise ValueError(f"no annotation (no {missing} beside it)")
+            points = read_landmarks(read(self.opened, beside))
             image = cut_face(flatten(image, recipe.mode), points)  # they are of the picture as stored, before any EXIF
         if min(image.size) < recipe.min_size:
             raise ValueError(f"smaller than {recipe.min_size} pixels ({image.width}x{image.height})")
@@ -110,32 +103,44 @@ class Source:
             raise ValueError(f"too long to be scaled ({image.width}x{image.height})")  # no loader would take it either
         return scale(image, recipe.size)
 
+    def _annotation(self, name: str) -> File | None:
+        """The annotation of a picture, if there is one beside it."""
+        try:
+            return self.opened.file(name + ANNOTATION)
+        except (FileNotFoundError, KeyError):
+            return None
 
-def targets(files: Files) -> dict[str, str]:
-    """The name of each picture in OUT: its own with .png, and a number where two would have the same (a.gif, a.jpg)."""
-    taken, names = set(), {}
-    for name in files:
+
+def targets(names: Iterable[str]) -> dict[str, str]:
+    """What is made of which picture: its own name with .png, and a number where two would have the same (a.gif, a.jpg).
+
+    Returns the PNG's name in OUT -> the picture's in the source.
+    """
+    taken, made = set(), {}
+    for name in names:
         stem = str(PurePosixPath(name).with_suffix(""))
         numbered = itertools.chain([stem], (f"{stem}-{i}" for i in itertools.count(2)))
         target = next(candidate for candidate in numbered if candidate.lower() not in taken)
         taken.add(target.lower())  # some file systems do not tell A from a
-        names[name] = f"{target}.png"
-    return names
+        made[f"{target}.png"] = name
+    return made
 
 
-def finished(out: Path, stamps: dict[str, str]) -> set[str]:
-    """Which of the targets an earlier run has made. stamps: target -> its digest. Unfinished files are removed.
+def finished(out: Path, stamp: Callable[[str], str | None]) -> set[str]:
+    """Which of the PNG in OUT an earlier run has made. Unfinished files are removed.
+
+    stamp: the digest that the PNG of that name is to have, or None if there is to be none.
 
     Raises
     ------
     UserError: the folder holds anything else.
     """
     done = set()
-    for name in sorted(Folder(out).files()) if out.is_dir() else []:
-        if name.endswith(".tmp") and name.rsplit(".", 2)[0] in stamps:
+    for name in (file.name for file in Folder(out).files()) if out.is_dir() else []:
+        if name.endswith(".tmp") and stamp(name.rsplit(".", 2)[0]):
             with _writing(out / name):
                 (out / name).unlink()
-        elif name in stamps and _stamp_of(out / name) == stamps[name]:
+        elif (wanted := stamp(name)) and _stamp_of(out / name) == wanted:
             done.add(name)
         else:
             raise UserError(
@@ -184,23 +189,27 @@ def prepare_all(
 
     Returns how many are in `out` now, how many of them are new, and (name, reason) of each that was dropped.
     """
-    names = targets(source.files)
-    wanted = {name: size for name, size in source.files.items() if name not in excluded}
-    stamps = {names[name]: source.stamp(name, recipe) for name in wanted}
-    done = finished(out, stamps)
+    wanted = targets(source.names())
+    dropped = [(name, "excluded") for name in wanted.values() if name in excluded]
 
-    def one(name: str) -> None:
+    def stamp(target: str) -> str | None:
+        name = wanted.get(target)
+        return None if name is None or name in excluded else source.stamp(name, recipe)
+
+    def one(job: tuple[str, str]) -> None:
+        target, name = job
         if Path(name).anchor or ".." in Path(name).parts:
             raise ValueError("its name leads out of the folder")
-        save(source.make(name, recipe), out / names[name], stamps[names[name]])
+        save(source.make(name, recipe), out / target, source.stamp(name, recipe))
 
-    dropped = [(name, "excluded") for name in source.files if name in excluded]
-    left = {name: size for name, size in wanted.items() if names[name] not in done}
+    done = finished(out, stamp)
+    left = ((target, name) for target, name in wanted.items() if target not in done and name not in excluded)
+    total = len(wanted) - len(dropped) - len(done)
     with each_file(left, one) as results:
-        for name, reason in progress(results, total=len(left), desc="preparing", unit="picture"):
+        for (_, name), reason in progress(results, total=total, desc="preparing", unit="picture"):
             if reason is not None:
                 dropped.append((name, reason))
-    count = len(source.files) - len(dropped)
+    count = len(wanted) - len(dropped)
     return count, count - len(done), sorted(dropped)
 
 
@@ -218,11 +227,14 @@ def read_exclude(path: Path) -> set[str]:
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
 
 
-def matching(files: Files, names: set[str]) -> tuple[set[str], set[str]]:
+def matching(files: Iterable[str], names: set[str]) -> tuple[set[str], set[str]]:
     """The files that the names mean, with their folders or without, and the names that mean none."""
-    means = {name: {name, PurePosixPath(name).name} & names for name in files}
-    found = {name for name, meant in means.items() if meant}
-    return found, names.difference(*means.values())
+    found, meant = set(), set()
+    for file in files:
+        if means := names & {file, PurePosixPath(file).name}:
+            found.add(file)
+            meant |= means
+    return found, names - meant
 
 
 def _counted(dropped: list[tuple[str, str]]) -> str:
@@ -258,11 +270,11 @@ def prepare(arguments: list[str] | None = None) -> None:
     recipe = Recipe(given.size, given.mode, "face" if given.cat_landmarks else given.crop or "centre", given.min_size)
     names = read_exclude(given.exclude) if given.exclude else set()
     source = Source(given.source)
-    excluded, unknown = matching(source.files, names)
+    excluded, unknown = matching(source.names(), names)
     count, new, dropped = prepare_all(source, out, recipe, excluded, usual().counted)
 
     lines = [
-        f"source    {given.source}: {len(source.files):,} pictures",
+        f"source    {given.source}: {source.count:,} pictures",
         f"prepared  {count:,} in {out}, {new:,} of them now",
     ]
     if unknown:

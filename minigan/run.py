@@ -28,6 +28,7 @@ from minigan import checkpoint, pictures
 from minigan.errors import UserError
 from minigan.files import replacing
 from minigan.options import Settings, kept_settings
+from minigan.sources import printable
 
 __all__ = ["Run", "free_folder"]
 
@@ -47,8 +48,8 @@ def free_folder(folder: Path) -> None:
 class Run:
     """A run's folder.
 
-    settings: what it trains with. about: the rest of its config.json, "device", "pictures", "commands", "started" and
-    "versions".
+    settings: what it trains with. about: the rest of its config.json, "device", "pictures" (their number), "digest" (of
+    their pixels), "commands", "started" and "versions".
     """
 
     def __init__(self, folder: Path, settings: Settings, about: dict):
@@ -65,7 +66,7 @@ class Run:
             with run._writing():
                 (folder / "samples").mkdir()
                 if skipped:
-                    run._write("skipped.txt", "".join(f"{name}: {reason}\n" for name, reason in skipped))
+                    run._write("skipped.txt", "".join(f"{printable(name)}: {reason}\n" for name, reason in skipped))
             run.configure(settings)
         except UserError:
             shutil.rmtree(folder, ignore_errors=True)

@@ -23,6 +23,7 @@ import kernels
 from minigan import checkpoint, data, faces, ops, options
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.batches import Batches
+from minigan.cache import digest_of
 from minigan.command import Interrupt, choose_device, in_words, run_command
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
@@ -190,27 +191,29 @@ def dry_run(game: Game, batches: Batches, reporter: Reporter) -> None:
     reporter.say("written", "nothing")
 
 
-def real_pictures(settings: Settings, progress: Callable) -> tuple[np.ndarray, list[tuple[str, str]], str]:
-    """uint8 (M,H,W,C), the files that were skipped, and where they are from. progress: see `data.load`."""
+def real_pictures(settings: Settings, progress: Callable) -> tuple[data.Pictures, str]:
+    """The pictures to learn from, and where they are from. progress: see `data.load`."""
     if settings.data is None:
         source = "drawn cat faces (--data takes pictures of your own)"
-        images, skipped = faces.draw(FACES, settings.size, settings.mode, settings.seed), []
+        images = faces.draw(FACES, settings.size, settings.mode, settings.seed)
+        pictures = data.Pictures(images, [], digest_of(images))
     else:
         source = f"from {settings.data}"
-        loaded = data.load(Path(settings.data), settings.size, settings.mode, progress)
-        images, skipped = loaded.images, loaded.skipped
-    if len(images) < settings.batch_size:
+        pictures = data.load(Path(settings.data), settings.size, settings.mode, progress)
+    count = len(pictures.images)
+    if count < settings.batch_size:
         raise UserError(
-            f"{len(images)} {source}: fewer than a batch of {settings.batch_size}: give more, or a smaller --batch-size"
+            f"{count} {source}: fewer than a batch of {settings.batch_size}: give more, or a smaller --batch-size"
         )
-    return images, skipped, source
+    return pictures, source
 
 
-def about(device: kernels.Device, pictures: int, command: str) -> dict:
+def about(device: kernels.Device, pictures: data.Pictures, command: str) -> dict:
     """What config.json says of a new run beside its settings."""
     return {
         "device": device.name,
-        "pictures": pictures,
+        "pictures": len(pictures.images),
+        "digest": pictures.digest,
         "commands": [command],
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -218,6 +221,18 @@ def about(device: kernels.Device, pictures: int, command: str) -> dict:
             **{name: version(name) for name in ("minigan", "numpy", "numba", "pillow")},
         },
     }
+
+
+def same_pictures(run: Run, pictures: data.Pictures, source: str) -> None:
+    """Raise UserError unless these are the ones that the run began with."""
+    count, earlier = len(pictures.images), run.about.get("pictures")
+    if count != earlier:
+        raise UserError(f"{count} {source}: the run began with {earlier}: give those")
+    if run.about.get("digest", pictures.digest) != pictures.digest:  # the first runs kept none
+        raise UserError(
+            f"{count} {source}: not the pictures that the run began with, though as many: give those, or take "
+            f'"digest" out of {run.folder / "config.json"} to go on with these'
+        )
 
 
 @np.errstate(over="ignore", invalid="ignore")  # what overflows shows in the losses
@@ -240,10 +255,11 @@ def train(arguments: list[str] | None = None) -> None:
     device, why = choose_device(settings.device, settings.conv, given.threads)
     text = f"{version('minigan')} on {in_words(device)} ({why})"
     reporter.say("minigan", text, version=version("minigan"), device=device.name)
-    images, skipped, source = real_pictures(settings, reporter.counted)
-    text = f"{len(images):,} {source}, {settings.size}x{settings.size} {settings.mode}"
-    reporter.say("pictures", text, count=len(images), size=settings.size, mode=settings.mode)
-    game, batches = Game(settings, device), Batches(images, settings, device)
+    pictures, source = real_pictures(settings, reporter.counted)
+    count = len(pictures.images)
+    text = f"{count:,} {source}, {settings.size}x{settings.size} {settings.mode}"
+    reporter.say("pictures", text, count=count, size=settings.size, mode=settings.mode)
+    game, batches = Game(settings, device), Batches(pictures.images, settings, device)
     g_size, d_size = (sum(p.size for p in parameters) for parameters in (game.g_parameters, game.d_parameters))
     text = f"{settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}"
     reporter.say("networks", text, preset=settings.preset, generator=g_size, discriminator=d_size)
@@ -252,12 +268,11 @@ def train(arguments: list[str] | None = None) -> None:
         return
 
     if not given.resume:
-        run = Run.create(folder, settings, about(device, len(images), command), skipped)
+        run = Run.create(folder, settings, about(device, pictures, command), pictures.skipped)
     with run.alone():
         seconds, logged = 0.0, 0
         if given.resume:
-            if run.about.get("pictures") != len(images):
-                raise UserError(f"{len(images)} {source}: the run began with {run.about.get('pictures')}: give those")
+            same_pictures(run, pictures, source)
             seconds = game.load(newest)
             if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
                 raise UserError(
@@ -269,10 +284,10 @@ def train(arguments: list[str] | None = None) -> None:
             run.configure(settings)
         text = f"{run.folder}, step {game.step_count:,}"
         reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)
-        if skipped:
+        if skipped := len(pictures.skipped):
             names = run.folder / "skipped.txt"
-            text = f"{len(skipped)} files that cannot be read, named in {names}"
-            reporter.say("skipped", text, count=len(skipped), path=names)
+            text = f"{skipped:,} files that cannot be read, named in {names}"
+            reporter.say("skipped", text, count=skipped, path=names)
         play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds, reporter))
 
 

@@ -1,9 +1,10 @@
-"""Pictures in: what a picture becomes, which files count, what is said of bad input, and when the cache may be used."""
+"""Pictures in: which files count, what is said of bad input, and when the cache may be used."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -18,8 +19,10 @@ import pytest
 from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
-from minigan import data
-from minigan.data import decode, load
+from minigan import data, decoding, sources
+from minigan.cache import digest_of
+from minigan.data import load
+from minigan.decoding import decode
 from minigan.errors import UserError
 
 
@@ -40,111 +43,6 @@ def png_header(width: int, height: int) -> bytes:
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-# ---- what a picture becomes ----
-
-
-@pytest.mark.parametrize("side", [3, 8, 31, 32, 100, 640])
-def test_scaling_keeps_a_constant_picture_constant(side):
-    """The filter's weights sum to one, enlarging and reducing alike."""
-    image = Image.new("RGB", (side, side), (7, 130, 249))
-    assert (decode(encoded(image), 32, "RGB") == (7, 130, 249)).all()
-
-
-@pytest.mark.parametrize("side", [256, 512])
-def test_a_fine_checkerboard_becomes_grey(side):
-    """Antialiasing: what is too fine for the small picture is averaged; picking pixels would leave black or white."""
-    board = (np.indices((side, side)).sum(axis=0) % 2 * 255).astype(np.uint8)
-    assert set(np.unique(decode(encoded(Image.fromarray(board)), 32, "L"))) <= {127, 128}
-
-
-@pytest.mark.parametrize(("height", "width"), [(20, 31), (31, 20), (20, 20), (32, 20)])
-def test_only_the_centred_square_counts(height, width):
-    """A wide or a high picture gives just what its centred square gives."""
-    image, side = noise(height, width), min(height, width)
-    left, top = (width - side) // 2, (height - side) // 2
-    square = image.crop((left, top, left + side, top + side))
-    assert (decode(encoded(image), 16, "RGB") == decode(encoded(square), 16, "RGB")).all()
-    assert (decode(encoded(image), side, "RGB") == np.asarray(square)).all()
-
-
-def test_a_large_jpeg_is_decoded_reduced_but_not_moved():
-    """The JPEG decoder's own scaling changes the speed, not the picture.
-
-    The picture is a ramp of 255 over 1600 columns, cut to 1200 x 1200 and scaled to 32. The decoder reduces by 8, so
-    the cut is off by at most half of that, 4 columns, 0.64 grey levels; JPEG and the rounding in each of the three
-    steps add at most 1/2 each.
-    """
-    ramp = Image.fromarray(np.linspace(0, 255, 1600).astype(np.uint8)[None, :].repeat(1200, axis=0))
-    exact = decode(encoded(ramp, "PNG"), 32, "L").astype(int)
-    assert np.abs(decode(encoded(ramp, "JPEG", quality=100), 32, "L") - exact).max() <= 0.64 + 4 / 2
-
-
-ORIENTATIONS = {  # EXIF's number: how a camera that notes it has stored an upright picture
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
-
-
-@pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_pictures_are_turned_upright(orientation):
-    """Whatever way the camera was held, EXIF tells, and the same picture comes out."""
-    upright = noise(12, 17)
-    how = ORIENTATIONS[orientation]
-    stored = upright if how is None else upright.transpose(how)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    assert (decode(encoded(stored, exif=exif), 12, "RGB") == decode(encoded(upright), 12, "RGB")).all()
-
-
-def palette() -> Image.Image:
-    image = Image.new("P", (8, 8), 1)
-    image.putpalette([0, 0, 0, 200, 100, 50])
-    return image
-
-
-RED, BLUE = Image.new("RGB", (8, 8), (255, 0, 0)), Image.new("RGB", (8, 8), (0, 0, 255))
-ODD_MODES = {  # a file, and the one colour that it shows
-    "grey": (encoded(Image.new("L", (8, 8), 90)), (90, 90, 90)),
-    "1-bit white": (encoded(Image.new("1", (8, 8), 1)), (255, 255, 255)),
-    "16-bit grey": (encoded(Image.fromarray(np.full((8, 8), 100 * 257, np.uint16))), (100, 100, 100)),
-    "palette": (encoded(palette()), (200, 100, 50)),
-    "palette, transparent": (encoded(palette(), transparency=1), (255, 255, 255)),
-    "RGBA, opaque": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 255))), (10, 20, 30)),
-    "RGBA, transparent": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 0))), (255, 255, 255)),
-    "RGBA, one fifth": (encoded(Image.new("RGBA", (8, 8), (0, 5, 255, 51))), (204, 205, 255)),
-    "RGBA WebP": (encoded(Image.new("RGBA", (8, 8), (10, 20, 30, 0)), "WEBP", lossless=True), (255, 255, 255)),
-    "grey with alpha": (encoded(Image.new("LA", (8, 8), (0, 51))), (204, 204, 204)),
-    "CMYK": (encoded(Image.new("CMYK", (8, 8), (0, 0, 0, 255)), "JPEG"), (0, 0, 0)),
-    "animated GIF": (encoded(RED, "GIF", save_all=True, append_images=[BLUE]), (255, 0, 0)),
-    "animated WebP": (encoded(RED, "WEBP", save_all=True, append_images=[BLUE], lossless=True), (255, 0, 0)),
-    "animated PNG": (encoded(RED, "PNG", save_all=True, append_images=[BLUE]), (255, 0, 0)),
-}
-
-
-@pytest.mark.parametrize("kind", ODD_MODES)
-def test_odd_modes_show_the_colour_that_a_viewer_shows(kind):
-    """Palette, alpha (on white), CMYK, 1 and 16 bits, and the first frame of an animation, in colour and in grey."""
-    content, colour = ODD_MODES[kind]
-    assert (decode(content, 4, "RGB") == colour).all()
-    grey = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
-    pixels = decode(content, 4, "L")
-    assert pixels.shape == (4, 4, 1)
-    assert (pixels == grey).all()
-
-
-def test_16_bits_are_scaled_not_clipped():
-    """Every grey of 65,536 goes to the nearest of 256: 65535 is 255 times 257."""
-    greys = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
-    want = np.rint(greys / 257).astype(np.uint8)
-    assert (decode(encoded(Image.fromarray(greys)), 256, "L")[:, :, 0] == want).all()
 
 
 # ---- which files count ----
@@ -177,8 +75,8 @@ def test_order_is_kept_across_threads_and_windows(tmp_path, monkeypatch):
     """However the work is cut into tasks and windows, picture i is the i-th name's, around those that are skipped."""
     files = some_pictures(9) | {"4.png": b"broken"}
     source = write(tmp_path / "cats", files)
-    monkeypatch.setattr(data, "TASK", 2)
-    monkeypatch.setattr(data, "WINDOW", 2)
+    monkeypatch.setattr(decoding, "TASK", 2)
+    monkeypatch.setattr(decoding, "WINDOW", 2)
     pictures = load(source, 8)
     assert (pictures.images == np.stack([decode(files[f"{i}.png"], 8, "RGB") for i in range(9) if i != 4])).all()
     assert [name for name, _ in pictures.skipped] == ["4.png"]
@@ -191,9 +89,10 @@ def test_links_are_followed_once(tmp_path):
     (source / "linked").symlink_to(elsewhere)
     (source / "back").symlink_to(source)
     (source / "lost.png").symlink_to(tmp_path / "nowhere")
+    (source / "round.png").symlink_to("round.png")
     pictures = load(source, 8)
     assert len(pictures.images) == 3
-    assert pictures.skipped == [("lost.png", "a broken link, or no regular file")]
+    assert pictures.skipped == [(name, "a broken link, or no regular file") for name in ("lost.png", "round.png")]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
@@ -209,7 +108,7 @@ def test_bad_pictures_are_skipped_and_named(tmp_path, recwarn, monkeypatch):
 
     The bombs: Pillow refuses one at twice its limit, and only warns of the other.
     """
-    monkeypatch.setattr(data, "LARGEST_FILE", 2**16)
+    monkeypatch.setattr(sources, "LARGEST_FILE", 2**16)
     limit = Image.MAX_IMAGE_PIXELS
     whole = encoded(noise(64, 64), "JPEG")
     bad = {
@@ -410,18 +309,46 @@ def test_zips_are_told_apart_by_contents_and_folders_by_place(tmp_path):
         assert (load(folder, 8).images[0] == decode(content["cat.bmp"], 8, "RGB")).all()
 
 
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) * 2 // 3] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "emptied": lambda path: os.truncate(path, 0),
+    "cut short": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "one bit": flip,
+}
+
+
 @pytest.mark.parametrize("suffix", [".npy", ".json"])
-@pytest.mark.parametrize("left", [0, 0.5])
-def test_a_damaged_set_is_decoded_again(tmp_path, cache, suffix, left):
-    """A file of the cache that was cut short is noticed and replaced."""
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_set_is_decoded_again(tmp_path, cache, capsys, suffix, damage):
+    """A file of the cache that is not what was written is noticed and replaced, and one line says so, once."""
     source = write(tmp_path / "cats", some_pictures())
     want = load(source, 8).images.copy()
     (path,) = cache.glob(f"*{suffix}")
-    os.truncate(path, int(path.stat().st_size * left))
+    DAMAGES[damage](path)
     pictures = load(source, 8)
+    said = capsys.readouterr().err
+    assert re.fullmatch(r"minigan: [^\n]+\.npy: it[^\n]+ was written: the pictures are decoded again\n", said)
     assert not pictures.cached
     assert (pictures.images == want).all()
     assert load(source, 8).cached
+    assert capsys.readouterr().err == ""
+
+
+def test_the_digest_is_of_the_pixels(tmp_path):
+    """The same pictures have one digest, wherever they are and whatever they are called; others have another."""
+    files = some_pictures()
+    first = load(write(tmp_path / "cats", files), 8)
+    renamed = {f"b/{name}": content for name, content in files.items()}
+    assert load(zipped(tmp_path / "cats.zip", renamed), 8).digest == first.digest == load(tmp_path / "cats", 8).digest
+    assert digest_of(np.array(first.images)) == first.digest
+    swapped = {"0.png": files["1.png"], "1.png": files["0.png"], "2.png": files["2.png"]}
+    others = [(write(tmp_path / "swapped", swapped), 8), (tmp_path / "cats", 16), (tmp_path / "cats", 8, "L")]
+    assert len({first.digest, *(load(*what).digest for what in others)}) == 4
 
 
 def test_a_folder_that_changes_meanwhile_is_refused(tmp_path, cache):

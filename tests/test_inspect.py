@@ -13,7 +13,7 @@ from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
 import kernels
-from minigan import data, inspect, options
+from minigan import cache, data, decoding, inspect, options, sources
 from minigan.batches import Batches
 from minigan.models import PRESETS
 from minigan.pictures import grid, to_uint8
@@ -74,7 +74,7 @@ def test_everything_is_counted_once(here, capsys):
         "sizes     20x10 smallest, 32x24 median, 90x40 largest, by their shorter side",
         "modes     RGB (4), P (1)",
         "small     1 under 16 pixels on a side, which will be enlarged",
-        "ignored   1 files: .txt (1)",
+        "ignored   1 file: .txt (1)",
         "twice     2 equal an earlier one, pixel for pixel at 16x16 RGB",
         "          b/same.bmp = a.png",
         "          b/same.webp = a.png",
@@ -92,7 +92,7 @@ def test_the_median_is_the_middle_one(here, capsys, count):
 
 def test_rejections_are_the_loader_s(here, capsys, monkeypatch):
     """The same files for the same reasons as a training skips; of a long list the first ones and how many more."""
-    monkeypatch.setattr(data, "LARGEST_FILE", 2**16)
+    monkeypatch.setattr(sources, "LARGEST_FILE", 2**16)
     bad = {
         "cut.jpg": encoded(noise(64, 64), "JPEG")[:500],
         "empty.png": b"",
@@ -105,7 +105,7 @@ def test_rejections_are_the_loader_s(here, capsys, monkeypatch):
     assert [name for name, _ in skipped] == sorted(bad)
     lines = report(capsys, source, "--size", 16)
     start = lines.index("rejected  5, which a training skips") + 1
-    assert lines[start : start + 5] == [f"          {data.printable(name)}: {reason}" for name, reason in skipped]
+    assert lines[start : start + 5] == [f"          {sources.printable(name)}: {reason}" for name, reason in skipped]
 
     monkeypatch.setattr(inspect, "SHOWN", 2)
     lines = report(capsys, source, "--size", 16)
@@ -121,10 +121,10 @@ def test_nothing_but_the_picture_is_written(here, capsys):
 
 def test_memory_does_not_grow_with_the_pictures(here, monkeypatch):
     """What a survey keeps of a picture is its name, a digest and counts: no more than WINDOW tasks hold its pixels."""
-    monkeypatch.setattr(data, "TASK", 1)
-    monkeypatch.setattr(data, "WINDOW", 2)
+    monkeypatch.setattr(decoding, "TASK", 1)
+    monkeypatch.setattr(decoding, "WINDOW", 2)
     done, ahead = [], []
-    decode = data.decode
+    decode = decoding.decode
 
     def counting(content, size, mode):
         done.append(None)
@@ -136,17 +136,35 @@ def test_memory_does_not_grow_with_the_pictures(here, monkeypatch):
             yield result
 
     monkeypatch.setattr(inspect, "decode", counting)
-    opened = data.open_source(write(here / "cats", some_pictures(20)))
-    files, _ = data.find_pictures(opened)
-    found = inspect.survey(opened, files, 16, "RGB", progress)
-    assert found.names == list(files)
+    opened = sources.open_source(write(here / "cats", some_pictures(20)))
+    found = inspect.survey(opened, sources.contents(opened), 16, "RGB", progress)
+    assert found.count == 20
     assert max(ahead) <= 2
     assert not any(isinstance(part, np.ndarray) for kept in vars(found).values() for part in kept)
 
 
+def test_the_cache_is_verified_in_full(here, capsys, monkeypatch):
+    """With --verify every byte is read, sampled or not at a start; a damaged set is removed, and decoded anew."""
+    monkeypatch.setattr(cache, "CHECKED", 0)
+    source = write(here / "cats", some_pictures(3))
+
+    def said() -> str:
+        return next(line for line in report(capsys, source, "--size", 16, "--verify") if line.startswith("cache"))
+
+    assert said() == "cache     none yet at 16x16 RGB: the first training makes it"
+    want = data.load(source, 16).images.copy()
+    assert said() == "cache     whole: 3 pictures, 0 MiB, all as they were written"
+    (path,) = (here / "cache").rglob("*.npy")
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert (data.load(source, 16).images != want).any()  # no block was checked
+    assert said().startswith("cache     damaged (its pixels are not what was written) and removed: the next training")
+    assert (data.load(source, 16).images == want).all()
+
+
 REFUSALS = {
     "no source": (["nowhere"], "nowhere: no such folder or .zip"),
-    "no picture": (["texts"], "texts: no pictures in 1 files: .txt (1)"),
+    "no picture": (["texts"], "texts: no pictures in 1 file: .txt (1)"),
     "none readable": (["bad"], "bad: none of 1 pictures can be read; the first, a.png: no BMP, GIF, JPEG, PNG or WEBP"),
     "size": (["cats", "--size", "65"], "--size: invalid choice"),
     "suffix": (["cats", "--out", "seen.jpg"], "--out seen.jpg: the picture is written as PNG"),
@@ -168,11 +186,12 @@ def test_bad_input_gets_one_line(here, capsys, case):
 def test_a_source_that_changes_meanwhile_is_refused(here):
     """A picture that was there for the survey and is gone for the batch is an error of one line."""
     source = write(here / "cats", some_pictures(3))
-    opened = data.open_source(source)
-    files, _ = data.find_pictures(opened)
-    (source / "1.png").unlink()
-    with pytest.raises(inspect.UserError, match="cats: changed while it was read"):
-        inspect.first_batch(opened, files, list(files), 16, "RGB")
+    opened = sources.open_source(source)
+    found = inspect.survey(opened, sources.contents(opened), 16, "RGB")
+    for change in (lambda path: path.write_bytes(b"?"), Path.unlink):
+        change(source / "1.png")
+        with pytest.raises(inspect.UserError, match="cats: changed while it was read"):
+            inspect.first_batch(opened, found, 16, "RGB")
 
 
 def test_the_standard_library_keeps_its_own_inspect():

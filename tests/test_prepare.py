@@ -14,7 +14,7 @@ from commands import refused
 from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
-from minigan import data, prepare
+from minigan import data, decoding, prepare
 from minigan.errors import UserError
 from minigan.landmarks import cut_face, read_landmarks
 
@@ -246,8 +246,10 @@ def test_a_line_is_not_blown_up(here):
 
 def test_no_two_pictures_share_a_name():
     """Names that differ in their suffix, or in their case alone, get a number, in a fixed order."""
-    files = dict.fromkeys(["A.gif", "A.jpg", "a-2.jpg", "a.gif", "b/a.jpg", "x.y.png"], (0, 0))
-    assert list(prepare.targets(files).values()) == ["A.png", "A-2.png", "a-2-2.png", "a-3.png", "b/a.png", "x.y.png"]
+    names = ["A.gif", "A.jpg", "a-2.jpg", "a.gif", "b/a.jpg", "x.y.png"]
+    made = prepare.targets(names)
+    assert list(made) == ["A.png", "A-2.png", "a-2-2.png", "a-3.png", "b/a.png", "x.y.png"]
+    assert list(made.values()) == names
 
 
 def test_an_archive_cannot_write_outside(here):
@@ -275,11 +277,11 @@ def stopping(after: int):
 
 def test_a_second_run_makes_what_is_missing(here, monkeypatch):
     """Stopped in the middle, then run again: what was done is left alone, and all is as if it had never stopped."""
-    monkeypatch.setattr(data, "TASK", 1)
+    monkeypatch.setattr(decoding, "TASK", 1)
     source = write(here / "photos", some_pictures(12) | {"bad.png": b"?"})
     recipe = prepare.Recipe(size=8, mode="RGB", crop="centre", min_size=1)
     with monkeypatch.context() as patch:
-        patch.setattr(data, "WINDOW", 2)
+        patch.setattr(decoding, "WINDOW", 2)
         with pytest.raises(KeyboardInterrupt):
             prepare.prepare_all(prepare.Source(source), here / "cats", recipe, set(), stopping(after=5))
     early = {path: path.stat().st_mtime_ns for path in (here / "cats").iterdir()}
@@ -345,7 +347,7 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(here, monkeypatch):
 
 REFUSALS = {
     "no source": (["nowhere", "cats"], "nowhere: no such folder or .zip"),
-    "no picture": (["texts", "cats"], "texts: no pictures in 1 files: .txt (1)"),
+    "no picture": (["texts", "cats"], "texts: no pictures in 1 file: .txt (1)"),
     "all dropped": (
         ["bad", "cats"],
         "bad: all 1 were dropped; the first, a.png: no BMP, GIF, JPEG, PNG or WEBP inside",

@@ -341,6 +341,14 @@ def test_rows_after_the_checkpoint_are_logged_again(folder, straight):
     assert_equal_runs(straight, trained("--resume", "run", "--epochs", 4), step=12)
 
 
+def test_a_run_that_kept_no_digest_goes_on(folder, straight):
+    """The first runs did not note what their pixels were: their number is all that can be compared."""
+    run = trained("--data", folder, "--epochs", 1)
+    assert run.about.pop("digest") == straight.about["digest"]
+    run.configure(run.settings)
+    assert_equal_runs(straight, trained("--resume", "run", "--epochs", 4), step=12)
+
+
 def test_a_broken_checkpoint_is_passed_over(folder, straight, capsys):
     """The one before it is used, the broken one is named, and the run ends where a straight one does."""
     run = trained("--data", folder, "--epochs", 2, "--save-every", 1)
@@ -478,7 +486,7 @@ def half_a_zip(folder):
     [
         (no_folder, "missing: no such folder or .zip: check the path"),
         (empty_folder, "cats: no pictures in it (no files at all)"),
-        (no_pictures, "cats: no pictures in 1 files: .txt (1)"),
+        (no_pictures, "cats: no pictures in 1 file: .txt (1)"),
         (three_pictures, "3 from cats: fewer than a batch of 4: give more, or a smaller --batch-size"),
         (corrupt_pictures, "cats: none of 12 pictures can be read; the first, 00.png: "),
         (a_text, "cats: neither a folder nor a .zip"),
@@ -553,6 +561,10 @@ def test_an_earlier_run_is_not_overwritten(folder, capsys):
     Path("fewer/00.png").unlink()
     line = refusal(capsys, "--resume", "run", "--epochs", 2, "--data", "fewer")
     assert "11 from fewer: the run began with 12" in line
+    shutil.copytree(folder, "others")
+    shutil.copy("others/01.png", "others/00.png")
+    line = refusal(capsys, "--resume", "run", "--epochs", 2, "--data", "others")
+    assert "12 from others: not the pictures that the run began with, though as many" in line
     assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
 
 

@@ -1,0 +1,68 @@
+"""Listing: in which order the files of a source come, and how little of it is held."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from picture_files import write, zipped
+
+from minigan.sources import File, contents, kinds, open_source, pictures, printable
+
+NAMES = ["a.png", "a/b.png", "a/b/c.png", "a-1/x.png", "a b.png", "B.JPG", "é.gif", "z/line\nbreak.png", "猫.webp"]
+
+
+@pytest.fixture(params=["folder", "zip"])
+def source(request, tmp_path) -> Path:
+    """These files and some that are no pictures, in either kind of source."""
+    files = dict.fromkeys([*NAMES, "a/notes.txt", "list"], b"?")
+    return write(tmp_path / "cats", files) if request.param == "folder" else zipped(tmp_path / "cats.zip", files)
+
+
+def test_files_come_in_the_order_of_their_whole_names(source):
+    """As if all were sorted at once, though a folder is listed one folder at a time: `a-1/x` < `a.png` < `a/b`."""
+    assert [file.name for file in pictures(open_source(source))] == sorted(NAMES)
+
+
+def test_a_listing_holds_one_path_of_folders(tmp_path, monkeypatch):
+    """A folder is listed when its turn has come: before the first file is there only those above it have been."""
+    write(tmp_path / "cats", {f"{i:02d}/{j}/{k}.png": b"" for i in range(10) for j in range(3) for k in range(3)})
+    listed, scandir = [], os.scandir
+
+    def counting(path):
+        listed.append(path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    files = open_source(tmp_path / "cats").files()
+    assert next(files).name == "00/0/0.png"
+    assert len(listed) == 3
+    assert len(list(files)) == 89
+    assert len(listed) == 41
+
+
+def test_contents_are_counted_and_digested(source):
+    """The digest tells every name, size and change; what is no picture is counted by its suffix and changes nothing."""
+    opened = open_source(source)
+    listed = contents(opened)
+    assert (listed.count, listed.others) == (len(NAMES), {".txt": 1, "no suffix": 1})
+    assert kinds(listed.others) == "2 files: .txt (1), no suffix (1)"
+    whole = list(opened.files())
+    for changed in (
+        whole[1:],
+        [File("0.png", *whole[0][1:]), *whole[1:]],
+        [whole[0]._replace(size=5), *whole[1:]],
+        [whole[0]._replace(change=5), *whole[1:]],
+    ):
+        opened.files = lambda files=changed: iter(files)
+        assert contents(opened).digest != listed.digest
+    opened.files = lambda: iter([file for file in whole if file.name != "list"])
+    assert contents(opened).digest == listed.digest
+
+
+def test_names_fit_on_a_line():
+    """Whatever a file is called, what is printed of it is one line of text that any terminal can show."""
+    assert printable("cats/猫 é.png") == "cats/猫 é.png"
+    assert printable("line\nbreak\x1b[2J.png") == r"line\nbreak\x1b[2J.png"
+    assert printable(os.fsdecode(b"\xff.png")).isascii()
