@@ -11,7 +11,7 @@ from PIL import Image
 
 from minigan.files import replacing
 
-__all__ = ["ANIMATIONS", "grid", "plot_losses", "save_animation", "save_png", "to_uint8"]
+__all__ = ["ANIMATIONS", "grid", "plot_losses", "running_mean", "save_animation", "save_png", "to_uint8"]
 
 ANIMATIONS = {".webp": "WEBP", ".gif": "GIF"}  # Pillow's format by the ending of a name
 
@@ -78,7 +78,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Plot the rows of a run's log over their `step` into a PNG: the two losses above, D's mean scores below.
 
     rows: at least one, each with `step`, `d_loss`, `g_loss`, `d_real` and `d_fake`. Thin lines are the values, bold
-    ones their running mean (see `_smooth`).
+    ones their `running_mean`.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         for (name, label), colour in zip(curves.items(), COLOURS, strict=True):
             values = np.array([row[name] for row in rows], float)
             axes.plot(steps, values, color=colour, alpha=0.3, linewidth=0.8)
-            axes.plot(steps, _smooth(values), color=colour, linewidth=2, marker=marker, label=label)
+            axes.plot(steps, running_mean(values), color=colour, linewidth=2, marker=marker, label=label)
         axes.set_title(title, loc="left", fontsize=13, fontweight="bold")
         axes.legend(frameon=False, ncols=2, loc="lower right", bbox_to_anchor=(1, 0.98), fontsize=12)
         axes.grid(color="#e0e0e0", linewidth=0.8)
@@ -113,7 +113,7 @@ def plot_losses(rows: Sequence[Mapping[str, float]], path: Path) -> None:
         figure.savefig(file, format="png")
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
+def running_mean(values: np.ndarray) -> np.ndarray:
     """The exponential running mean of (n,) values over about n/30 of them, each weighted from the first one on.
 
     mean_i = sum_j beta^(i-j) v_j / sum_j beta^(i-j) over j <= i, so that the first values do not count too much.

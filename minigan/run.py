@@ -4,6 +4,7 @@ config.json         what was asked for, and the versions that did it
 log.jsonl           one JSON object a line: step epoch seconds d_loss g_loss d_real d_fake images_per_second
                     memory_mib (the most so far; null where the system does not say)
 losses.png          the log as a plot
+report.html         all of this on one page, to be opened in a browser
 real.png            real pictures as the discriminator sees them first
 samples/STEP.png    pictures from the same z, as the generator learns
 checkpoints/        STEP.safetensors; and who is writing them: `lock`, `process`
@@ -192,9 +193,9 @@ class Run:
         with self._writing(), (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def rows(self) -> list[dict[str, float]]:
-        """The log so far. Raises UserError if a line is broken."""
-        path = self.folder / "log.jsonl"
+    def rows(self, name: str = "log.jsonl") -> list[dict]:
+        """The log so far, or another file of rows. Raises UserError if a line is broken."""
+        path = self.folder / name
         try:
             return [json.loads(line) for line in path.read_text().splitlines()]
         except FileNotFoundError:
@@ -213,6 +214,12 @@ class Run:
         if rows:
             with self._writing():
                 pictures.plot_losses(rows, self.folder / "losses.png")
+
+    def save_report(self, page: str) -> Path:
+        """Replace report.html (see `minigan.report`)."""
+        with self._writing():
+            self._write("report.html", page)
+        return self.folder / "report.html"
 
     def _checkpoint(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"{step:08d}.safetensors"

@@ -3,33 +3,63 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
-from minigan.models import Networks
-from minigan.nn import Sequential
+import numpy as np
 
-__all__ = ["layer_table", "step_multiply_adds"]
+import kernels
+from minigan import nn
+from minigan.autograd import Tensor
+from minigan.data import CHANNELS
+from minigan.models import PRESETS, Networks
+from minigan.options import Settings
+
+__all__ = ["Cost", "layer_costs", "layer_table", "outline", "step_multiply_adds"]
 
 LINE = "  {:<16}{:>15}{:>13}{:>15}{:>13}"
 
 
-def layer_table(title: str, network: Sequential, shape: tuple[int, ...], batch: int) -> str:
-    """A line for each layer of `network`, whose input has `shape` without the batch axis.
+class Cost(NamedTuple):
+    """Of one layer.
 
-    multiply-adds: of one picture, forward. memory: of the layer's result for `batch` pictures, float32.
+    shape: of its result for one picture. multiply_adds: of one picture, forward. memory: bytes of its result for a
+    batch, float32.
     """
-    lines = [LINE.format(title, "gives", "parameters", "multiply-adds", "memory")]
-    totals = [0, 0, 0]
+
+    layer: str
+    shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+    memory: int
+
+
+def layer_costs(network: nn.Sequential, shape: tuple[int, ...], batch: int) -> list[Cost]:
+    """Of each layer of `network`, whose input has `shape` without the batch axis; and, at the end, "total"."""
+    costs = []
     for layer in network:
         work = layer.multiply_adds(shape)
         shape = layer.output_shape(shape)
-        costs = [sum(t.size for t in layer.parameters().values()), work, 4 * batch * math.prod(shape)]
-        totals = [total + cost for total, cost in zip(totals, costs, strict=True)]
-        lines.append(_line(type(layer).__name__, " x ".join(map(str, shape)), *costs))
-    return "\n".join([*lines, _line("total", "", *totals), ""])
+        parameters = sum(t.size for t in layer.parameters().values())
+        costs.append(Cost(type(layer).__name__, shape, parameters, work, 4 * batch * math.prod(shape)))
+    return [*costs, Cost("total", (), *(sum(column) for column in list(zip(*costs, strict=True))[2:]))]
 
 
-def _line(name: str, shape: str, parameters: int, work: int, memory: int) -> str:
-    return LINE.format(name, shape, f"{parameters:,}", f"{work:,}", f"{memory / 2**20:,.2f} MiB")
+def layer_table(title: str, network: nn.Sequential, shape: tuple[int, ...], batch: int) -> str:
+    """The costs in lines, for a terminal."""
+    lines = [LINE.format(title, "gives", "parameters", "multiply-adds", "memory")]
+    for layer, gives, parameters, work, memory in layer_costs(network, shape, batch):
+        form = " x ".join(map(str, gives))
+        lines.append(LINE.format(layer, form, f"{parameters:,}", f"{work:,}", f"{memory / 2**20:,.2f} MiB"))
+    return "\n".join([*lines, ""])
+
+
+def outline(settings: Settings) -> Networks:
+    """The networks of these settings, for their shapes alone: every weight is the same zero, and none is drawn."""
+    preset, device = PRESETS[settings.preset], kernels.device("reference")
+    init = nn.Initializer(device, weights=lambda shape: Tensor(np.broadcast_to(np.float32(0), shape), device))
+    size, channels = settings.size, CHANNELS[settings.mode]
+    players = preset.architecture(init, init, preset.width, size, channels, settings.z_dim, settings.slope)
+    return Networks(*players, (settings.z_dim,), (size, size, channels))
 
 
 def step_multiply_adds(networks: Networks) -> int:
@@ -43,10 +73,6 @@ def step_multiply_adds(networks: Networks) -> int:
     return 3 * sum(g) - g[0] + 8 * sum(d) - 2 * d[0]
 
 
-def _work(network: Sequential, shape: tuple[int, ...]) -> list[int]:
+def _work(network: nn.Sequential, shape: tuple[int, ...]) -> list[int]:
     """The multiply-adds of each layer that has any."""
-    work = []
-    for layer in network:
-        work.append(layer.multiply_adds(shape))
-        shape = layer.output_shape(shape)
-    return list(filter(None, work))
+    return [cost.multiply_adds for cost in layer_costs(network, shape, batch=1)[:-1] if cost.multiply_adds]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from minigan import checkpoint, data, faces, ops, options
+from minigan import checkpoint, data, faces, ops, options, report
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.batches import Batches
 from minigan.cache import digest_of
@@ -158,6 +158,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
             if over or step % settings.sample_every == 0:
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
                 run.plot()
+                report.write(run)
             if over or step % (settings.save_every * batches.per_epoch) == 0:
                 say("checkpoint", step=step, path=game.save(run, progress.seconds))
                 archived = settings.archive_every and settings.archive_every * batches.per_epoch

@@ -98,6 +98,7 @@ def test_it_trains_a_step(clean):
     """
     said = python(clean, *TRAIN, "--device", "cpu", "--conv", "direct", "--out", "run", NUMBA_DISABLE_JIT="1")
     assert "done      at step 1: run/checkpoints/00000001.safetensors" in said
+    assert "<style>" in (clean / "run/report.html").read_text()
     said = python(clean, "-m", "minigan.generate", "run", "--count", "2", "--device", "cpu", NUMBA_DISABLE_JIT="1")
     assert said == "2 pictures: cats.png\n"
 
