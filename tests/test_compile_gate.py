@@ -30,7 +30,7 @@ MODULES = [importlib.import_module(f"kernels.{room}.cuda") for room in kernels.r
 
 @pytest.fixture(scope="module")
 def variants():
-    """What is launched, as (source, kernel, constants), by a training step of every preset and by tests/cases.py."""
+    """What is launched by a training step of every preset and by tests/cases.py."""
     with recording() as launched:
         for preset in PRESETS:
             game = Game(options.new_settings(options.parse(["--preset", preset])), EMULATED)
@@ -42,7 +42,7 @@ def variants():
 
 def test_every_kernel_is_launched(variants):
     """Every `__global__` of every `.cu` is among what the gate compiles: none is dead, none unseen."""
-    launched = {(source.name, kernel) for source, kernel, _ in variants}
+    launched = {(launch.source.name, launch.kernel) for launch in variants}
     assert launched == {(module.SOURCE.name, kernel) for module in MODULES for kernel in module.SOURCE.kernels}
 
 
@@ -65,7 +65,7 @@ def gate(source, defines, architecture, major):
 
 def test_compiles_for_every_architecture(variants, nvrtc):
     """No error, no warning, no spill."""
-    builds = {(source, defines) for source, _, defines in variants}
+    builds = {(launch.source, launch.defines) for launch in variants}
     jobs = [(*build, architecture, nvrtc) for build in builds for architecture in ARCHITECTURES]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         outcomes = list(pool.map(lambda job: gate(*job), jobs))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kernels
-from kernels.launch import Source, empty, host, recording
+from kernels.launch import Launch, Source, empty, host, recording
 from kernels.launch.cache import cached
 from kernels.launch.source import HOMES
 
@@ -144,14 +144,14 @@ def test_read_only_output(emulated):
 
 
 def test_recording():
-    """While recording, launches are checked and noted, once for each kernel and set of constants, and not run."""
+    """While recording, launches are checked and noted, once for each kernel, set of constants and size, and not run."""
     y = np.zeros(6, np.float32)
     with recording() as variants:
         for offset in (1, 2, 2):
             launch(X, y, 6, 1.0, 1, OFFSET=offset)
         with pytest.raises(TypeError):
             launch(X, y, 6, 1.0)
-    assert variants == {(SOURCE, "scale", frozenset({("OFFSET", offset)})) for offset in (1, 2)}
+    assert variants == {Launch(SOURCE, "scale", frozenset({("OFFSET", offset)}), 8, 0) for offset in (1, 2)}
     np.testing.assert_array_equal(y, 0)
 
 
@@ -227,7 +227,10 @@ def fake_cupy(launches):
                 self.code = file.read()
 
         def get_function(self, name):
-            return lambda grid, block, arguments: launches.append((name, self.code, grid, block, arguments))
+            def launch(grid, block, arguments, shared_mem):
+                launches.append((name, self.code, grid, block, arguments, shared_mem, vars(launch)))
+
+            return launch
 
     cupy = types.ModuleType("cupy")
     cupy.ndarray, cupy.RawModule, cupy.RawKernel = FakeArray, RawModule, object
@@ -256,9 +259,11 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
     import_gpu()
 
     x = X.view(FakeArray)
-    launch(x, x, 6, 0.5, 1, grid=(2, 3))
-    [(name, code, grid, block, arguments)] = launches
-    assert (name, grid, block) == ("scale", (2, 3, 1), (8, 1, 1))
+    launch(x, x, 6, 0.5, 1, grid=(2, 3), shared=1000)
+    launch(x, x, 6, 0.5, 1, shared=50_000)
+    (name, code, grid, block, arguments, shared, asked), (*_, more, asked_for_more) = launches
+    assert (name, grid, block, shared, asked) == ("scale", (2, 3, 1), (8, 1, 1), 1000, {})
+    assert more == asked_for_more["max_dynamic_shared_size_bytes"] == 50_000  # beyond 48 KiB a kernel must ask
     assert arguments[0] is x
     assert [type(number) for number in arguments[2:]] == [np.int32, np.float32, np.uint64]
     assert code.startswith(b"\x7fELF")

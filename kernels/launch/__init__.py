@@ -14,6 +14,6 @@ ignored. So `launch` reads the kernel's signature out of the `.cu`, casts every 
 """
 
 from kernels.launch.signature import TABLE
-from kernels.launch.source import Source, empty, recording
+from kernels.launch.source import Launch, Source, empty, multiprocessors, recording
 
-__all__ = ["TABLE", "Source", "empty", "recording"]
+__all__ = ["TABLE", "Launch", "Source", "empty", "multiprocessors", "recording"]

@@ -5,7 +5,11 @@
 // sanitizer, an access outside an array, a register array or a shared tile stops the process and names the .cu's line.
 #include <math.h>
 
+#include <vector>
+
 #include "fibers.h"
+
+#define EMULATED  // tensor_cores.cuh asks
 
 // ---- words of the language ------------------------------------------------------------------------------------------
 #define __global__
@@ -17,11 +21,11 @@
 
 #ifdef EMULATED_SANITIZED
 #define __shared__ static  // an ordinary variable, for the sanitizer to put a red zone around
-static void poison_shared_memory() {}
+static void poison_own_shared_memory() {}
 #else
 #define __shared__ static __attribute__((section("shared")))  // all in one section, so that it can be filled
 extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared[], __stop_shared[];  // the linker's; or null
-static void poison_shared_memory() { memset(__start_shared, 0xff, __stop_shared - __start_shared); }  // NaN, -1
+static void poison_own_shared_memory() { memset(__start_shared, 0xff, __stop_shared - __start_shared); }  // NaN, -1
 #endif
 
 struct alignas(8) float2 { float x, y; };
@@ -35,19 +39,30 @@ static void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) { wait_
 
 static int lane() { return (current - fibers) % WARP; }
 
-// The value of lane `source`; NaN (all bits set) if the mask does not name it. Two slots in turn are enough: no lane
-// comes to the shuffle after the next, which writes this slot again, before every lane has come to the next and so has read.
-template <class T> static T exchange(unsigned mask, T value, int source, int line) {
-    static_assert(sizeof(T) <= sizeof(uint64_t), "a shuffle moves at most 8 bytes");
-    const Fiber* warp = fibers + (current - fibers) / WARP * WARP;
-    const unsigned turn = current->turn;
-    current->turn = 1 - turn;
-    memcpy(&current->slots[turn], &value, sizeof(T));
+// Lays out a value for the other lanes and waits until each lane of the mask has. Returns the slot that it is in. Two
+// slots in turn are enough: no lane comes to the call after the next, which writes this slot again, before every lane
+// has come to the next and so has read.
+template <class T> static unsigned hand_out(unsigned mask, const T& value, int line) {
+    static_assert(sizeof(T) <= sizeof(Fiber::slots[0]), "a slot has 24 bytes");
+    const unsigned slot = current->turn;
+    current->turn = 1 - slot;
+    memcpy(current->slots[slot], &value, sizeof(T));
     wait_at(AT_WARP_BARRIER, mask, line);
-    if (mask >> source & 1)
-        memcpy(&value, &warp[source].slots[turn], sizeof(T));
-    else
-        memset(&value, 0xff, sizeof(T));
+    return slot;
+}
+
+// What lane `source` has laid out there.
+template <class T> static T take(int source, unsigned slot) {
+    T value;
+    memcpy(&value, (current - lane() + source)->slots[slot], sizeof(T));
+    return value;
+}
+
+// The value of lane `source`; NaN (all bits set) if the mask does not name it.
+template <class T> static T exchange(unsigned mask, T value, int source, int line) {
+    const unsigned slot = hand_out(mask, value, line);
+    if (mask >> source & 1) return take<T>(source, slot);
+    memset(&value, 0xff, sizeof(T));
     return value;
 }
 
@@ -70,6 +85,49 @@ template <class T>
 static T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int line = __builtin_LINE()) {
     const int source = lane() ^ bits;
     return exchange(mask, value, source >= (lane() / width + 1) * width ? lane() : source, line);
+}
+
+// ---- copies that are under way --------------------------------------------------------------------------------------
+// A GPU's asynchronous copy may land at any time from its start until it is waited for. Here it does the worst of it: as
+// soon as it starts its target holds NaN, and it lands at the very end of the time, when the thread waits for it. So a
+// copy that is not waited for shows as NaN, and so does one that starts where another thread still reads.
+struct Copy {
+    void* to;
+    const void* from;  // or null: zeros
+    size_t bytes;
+    unsigned group;    // of the copies that are waited for together
+};
+static std::vector<Copy> under_way[MAX_THREADS];
+static unsigned copy_group[MAX_THREADS];  // of the copies that a thread starts now
+
+static void start_copy(void* to, const void* from, size_t bytes) {
+    const size_t thread = current - fibers;
+    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) return tell("a copy of %zu bytes is not aligned to them", bytes);
+    memset(to, 0xff, bytes);
+    under_way[thread].push_back({to, from, bytes, copy_group[thread]});
+}
+
+static void close_copy_group() { ++copy_group[current - fibers]; }
+
+// Lands all of this thread's copies but those of the `pending` newest closed groups and of the group that is open.
+static void land_copies(unsigned pending) {
+    const size_t thread = current - fibers;
+    std::vector<Copy> still;
+    for (const Copy& copy : under_way[thread]) {
+        if (copy.group + pending >= copy_group[thread])
+            still.push_back(copy);
+        else if (copy.from)
+            memcpy(copy.to, copy.from, copy.bytes);
+        else
+            memset(copy.to, 0, copy.bytes);
+    }
+    under_way[thread].swap(still);
+}
+
+static void begin_block() {
+    poison_own_shared_memory();
+    memset(dynamic_shared, 0xff, dynamic_shared_size);
+    for (unsigned t = 0; t < MAX_THREADS; ++t) under_way[t].clear(), copy_group[t] = 0;
 }
 
 // ---- arithmetic -----------------------------------------------------------------------------------------------------

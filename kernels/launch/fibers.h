@@ -48,8 +48,8 @@ struct Fiber {
     State state;
     int line;              // of the barrier where it waits
     unsigned mask;         // of the warp barrier where it waits
-    unsigned turn;         // 0 or 1: which of its two slots the next shuffle uses
-    uint64_t slots[2];     // what it hands to other lanes
+    unsigned turn;         // 0 or 1: which of its two slots it uses next
+    uint64_t slots[2][3];  // what it hands to other lanes: at most 24 bytes at once
 };
 
 static Fiber fibers[MAX_THREADS];
@@ -177,6 +177,8 @@ static void tell_deadlock(unsigned threads) {
 
 // ---- the scheduler --------------------------------------------------------------------------------------------------
 static uint64_t shuffle_state;  // 0: blocks and threads run in order
+static char* dynamic_shared;    // the launch's shared memory
+static size_t dynamic_shared_size;
 
 static void shuffle(unsigned* order, unsigned count) {  // Fisher-Yates, with xorshift64 (Marsaglia 2003)
     if (!shuffle_state) return;
@@ -190,7 +192,7 @@ static void shuffle(unsigned* order, unsigned count) {  // Fisher-Yates, with xo
     }
 }
 
-static void poison_shared_memory();
+static void begin_block();  // emulated.h: as a block finds its memory
 
 static bool run_block(unsigned threads) {
     static unsigned order[MAX_THREADS];
@@ -199,7 +201,7 @@ static bool run_block(unsigned threads) {
         fibers[t].state = READY;
         fibers[t].turn = 0;
     }
-    poison_shared_memory();
+    begin_block();
     for (;;) {
         shuffle(order, threads);
         for (unsigned i = 0; i < threads; ++i)
@@ -215,9 +217,10 @@ static bool run_block(unsigned threads) {
 }
 
 // Runs a kernel's whole grid and returns "", or what went wrong. Python calls it through ctypes.
-// entry takes a pointer to each argument; seed 0 runs blocks, and threads between barriers, in order, another shuffles them.
+// entry takes a pointer to each argument; `shared` is the launch's bytes of shared memory beside the kernel's own;
+// seed 0 runs blocks, and threads between barriers, in order, another shuffles them.
 extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
-    void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, uint64_t seed) {
+    void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, size_t shared, uint64_t seed) {
     static bool interrupted = false;  // the last launch left fibers in the middle of a kernel
     kernel = entry;
     kernel_arguments = arguments;
@@ -237,6 +240,9 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     const size_t blocks = (size_t)grid[0] * grid[1] * grid[2];
     unsigned* order = (unsigned*)malloc(blocks * sizeof(unsigned));
     if (!order) return "no memory for the order of the blocks";
+    dynamic_shared = (char*)malloc(shared);  // of just this size, for the sanitizer to put a red zone behind
+    dynamic_shared_size = shared;
+    if (shared && !dynamic_shared) return "no memory for the shared memory";
     for (size_t b = 0; b < blocks; ++b) order[b] = b;
     shuffle(order, blocks);
     interrupted = false;
@@ -245,5 +251,6 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
         interrupted = !run_block(threads);
     }
     free(order);
+    free(dynamic_shared);
     return failure;
 }

@@ -35,6 +35,7 @@ def _major() -> int:
 
 
 MAJOR = _major()
+UNASKED = 48 << 10  # bytes of shared memory that a block may take without asking
 
 
 def array(values) -> cupy.ndarray:
@@ -52,8 +53,8 @@ def memory() -> int:
 
 
 @functools.cache
-def _function(source, kernel: str, defines: frozenset, device: int) -> cupy.RawKernel:
-    """The kernel, compiled for that GPU (or taken from the cache) and loaded."""
+def _function(source, kernel: str, defines: frozenset, shared: int, device: int) -> cupy.RawKernel:
+    """The kernel, compiled for that GPU (or taken from the cache) and loaded, allowed so many bytes of shared memory."""
     architecture = f"sm_{cupy.cuda.Device(device).compute_capability}"
     parts = [nvrtc.version(MAJOR), *nvrtc.options(source, defines, architecture), source.text]
 
@@ -61,20 +62,29 @@ def _function(source, kernel: str, defines: frozenset, device: int) -> cupy.RawK
         path.write_bytes(nvrtc.compile(source, defines, architecture, MAJOR).code)
 
     path = cached("cuda", parts, ".cubin", make)
-    return cupy.RawModule(path=str(path)).get_function(kernel)
+    function = cupy.RawModule(path=str(path)).get_function(kernel)
+    if shared > UNASKED:
+        function.max_dynamic_shared_size_bytes = shared
+    return function
 
 
-def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
+def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset) -> None:
     """Start one kernel on the current stream; it runs while Python goes on."""
     handed = tuple(
         parameter.packed(argument, _address) if parameter.table else argument
         for parameter, argument in zip(source.kernels[kernel], arguments, strict=True)
     )
-    _function(source, kernel, defines, cupy.cuda.runtime.getDevice())(grid, block, handed)
+    function = _function(source, kernel, defines, shared, cupy.cuda.runtime.getDevice())
+    function(grid, block, handed, shared_mem=shared)
 
 
 def _address(array: cupy.ndarray) -> int:
     return array.data.ptr
 
 
-HOMES[cupy.ndarray] = Home(cupy.empty, run)
+def multiprocessors() -> int:
+    """How many the current GPU has."""
+    return cupy.cuda.Device().attributes["MultiProcessorCount"]
+
+
+HOMES[cupy.ndarray] = Home(cupy.empty, run, multiprocessors)

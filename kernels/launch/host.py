@@ -27,6 +27,7 @@ OPTIONS = (
     "-U_FORTIFY_SOURCE",     # whose longjmp refuses to change stacks
     "-w",                    # NVRTC's warnings are the ones that count
 )  # fmt: skip
+MULTIPROCESSORS = 4  # as if there were: enough for a small case to be split over them, few enough to be quick
 SANITIZED = ("-fsanitize=address", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED")
 
 
@@ -96,7 +97,7 @@ def sanitized_environment() -> dict[str, str]:
     raise DeviceError(f"emulated: {compiler()} has no address sanitizer")
 
 
-def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None:
+def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset) -> None:
     """Run one kernel over its whole grid.
 
     Raises
@@ -119,6 +120,7 @@ def run(source, kernel: str, grid, block, arguments, defines: frozenset) -> None
         (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
         (ctypes.c_uint * 3)(*grid),
         (ctypes.c_uint * 3)(*block),
+        ctypes.c_size_t(shared),
         ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
     )
     if failure:

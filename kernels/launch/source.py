@@ -19,12 +19,25 @@ class Home(NamedTuple):
     """Where arrays of one type live, and how a kernel is run there."""
 
     empty: Callable  # (shape, dtype) -> an uninitialised array
-    run: Callable  # (source, kernel, grid, block, arguments, defines) -> None
+    run: Callable  # (source, kernel, grid, block, shared, arguments, defines) -> None
+    multiprocessors: Callable  # () -> how many blocks can run at the same time, at least
 
 
-HOMES = {np.ndarray: Home(np.empty, host.run)}  # array type -> its home; kernels.launch.gpu enters CuPy's
+HOMES = {np.ndarray: Home(np.empty, host.run, lambda: host.MULTIPROCESSORS)}
+"""Array type -> its home; kernels.launch.gpu enters CuPy's."""
 
-_recorded: set | None = None
+
+class Launch(NamedTuple):
+    """What a launch asks of the compiler and of a multiprocessor."""
+
+    source: Source
+    kernel: str
+    defines: frozenset  # of (name, value)
+    threads: int  # of a block
+    shared: int  # bytes of a block, beside those that the kernel itself declares
+
+
+_recorded: set[Launch] | None = None
 
 
 def empty(like, shape: tuple[int, ...], dtype=np.float32):
@@ -32,9 +45,14 @@ def empty(like, shape: tuple[int, ...], dtype=np.float32):
     return HOMES[type(like)].empty(shape, dtype)
 
 
+def multiprocessors(like) -> int:
+    """How many multiprocessors there are where `like` lives."""
+    return HOMES[type(like)].multiprocessors()
+
+
 @contextlib.contextmanager
-def recording() -> Iterator[set]:
-    """Launches are checked and noted in the set it gives, as (source, kernel, frozenset of defines), and not run."""
+def recording() -> Iterator[set[Launch]]:
+    """Launches are checked and noted in the set it gives, and not run."""
     global _recorded
     outer, _recorded = _recorded, set()
     try:
@@ -66,10 +84,13 @@ class Source:
     def __repr__(self) -> str:
         return f"<{self.name}>"
 
-    def launch(self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments, **defines: int) -> None:
+    def launch(
+        self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments, shared: int = 0, **defines: int
+    ) -> None:
         """Run a kernel on its arguments, compiled with `-D` for each keyword.
 
-        grid: blocks, one to three numbers; block: threads of a block, one to three numbers.
+        grid: blocks, one to three numbers; block: threads of a block, one to three numbers; shared: bytes of a block,
+        beside those that the kernel itself declares.
 
         Raises
         ------
@@ -101,9 +122,9 @@ class Source:
             raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(types)}")
         variant = frozenset((name, operator.index(value)) for name, value in defines.items())
         if _recorded is not None:
-            _recorded.add((self, kernel, variant))
+            _recorded.add(Launch(self, kernel, variant, math.prod(block), shared))
         else:
-            HOMES[types.pop()].run(self, kernel, grid, block, arguments, variant)
+            HOMES[types.pop()].run(self, kernel, grid, block, shared, arguments, variant)
 
 
 def _names(types) -> str:

@@ -1,0 +1,167 @@
+// tensor_cores.cuh: the instructions that C++ has no word for, each beside what it means on the host (emulated.h).
+//
+// Copies    copy_async, close_copies, wait_copies      16 bytes of global memory to shared memory while the thread goes on
+// Shared    DYNAMIC_SHARED                             shared memory whose size the launch says
+// Rounding  tf32, bf16_pair                            float32 to the tensor cores' operands
+// Products  load_pieces, mma_tf32, mma_bf16            a warp multiplies small matrices together
+//
+// They need sm_80. A fragment is a small matrix spread over the registers of a warp's lanes: lane 4 g + t, with
+// g = 0 .. 7 and t = 0 .. 3, is written (g, t) below.
+//
+// Formats   float32  1 sign, 8 exponent and 23 fraction bits
+//           TF32     1, 8, 10: a float32 whose 13 lowest bits the tensor cores do not look at; rounding to it is
+//                    off by at most 2^-11 of the number
+//           bf16     1, 8, 7: the upper half of a float32; at most 2^-8 of it
+
+// ---- shared memory whose size the launch says -----------------------------------------------------------------------
+// DYNAMIC_SHARED(Type, name): `name` points to as many of Type as the launch has bytes for.
+#ifdef EMULATED
+#define DYNAMIC_SHARED(Type, name) Type* const name = (Type*)dynamic_shared
+#else
+#define DYNAMIC_SHARED(Type, name)                                   \
+    extern __shared__ __align__(16) unsigned char dynamic_shared[];  \
+    Type* const name = reinterpret_cast<Type*>(dynamic_shared)
+#endif
+
+// ---- copies ---------------------------------------------------------------------------------------------------------
+// Starts to copy four floats, or zeros if not `inside`: then `from` may be any address. Both are multiples of 16 bytes.
+__device__ __forceinline__ void copy_async(float* to, const float* from, bool inside) {
+#ifdef EMULATED
+    start_copy(to, inside ? from : nullptr, 16);
+#else
+    asm volatile(
+        "cp.async.cg.shared.global [%0], [%1], 16, %2;"
+        :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
+           "r"(inside ? 16 : 0));  // so many of the bytes are read, the others are 0
+#endif
+}
+
+// What the thread has started to copy since the last call is one group.
+__device__ __forceinline__ void close_copies() {
+#ifdef EMULATED
+    close_copy_group();
+#else
+    asm volatile("cp.async.commit_group;");
+#endif
+}
+
+// Waits until all groups of this thread's copies but the PENDING newest have landed.
+template <int PENDING> __device__ __forceinline__ void wait_copies() {
+#ifdef EMULATED
+    land_copies(PENDING);
+#else
+    asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory");
+#endif
+}
+
+// ---- rounding -------------------------------------------------------------------------------------------------------
+// The nearest TF32; of two equally near the one further from 0.
+__device__ __forceinline__ unsigned tf32(float x) {
+    unsigned bits;
+#ifdef EMULATED
+    memcpy(&bits, &x, 4);
+    if (isfinite(x)) bits = (bits + 0x1000) & ~0x1fffu;  // may carry into the exponent: that is right
+#else
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(x));
+#endif
+    return bits;
+}
+
+// The nearest bf16 of each, `low` in the lower 16 bits; of two equally near the one whose last bit is 0.
+__device__ __forceinline__ unsigned bf16_pair(float low, float high) {
+    unsigned bits;
+#ifdef EMULATED
+    unsigned halves[2];
+    memcpy(halves, &low, 4), memcpy(halves + 1, &high, 4);
+    for (unsigned& half : halves) {
+        const bool nan = (half & 0x7fffffff) > 0x7f800000;
+        half = nan ? 0x7fff : (half + 0x7fff + (half >> 16 & 1)) >> 16;
+    }
+    bits = halves[1] << 16 | halves[0];
+#else
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+#endif
+    return bits;
+}
+
+// ---- fragments ------------------------------------------------------------------------------------------------------
+// Loads four pieces of shared memory, each 8 rows of four floats. Lane l names row l % 8 of piece l / 8, a multiple of
+// 16 bytes; lane (g, t) gets float t of row g of each piece. (ldmatrix speaks of 8 x 8 matrices of 16 bits: two such
+// are one float to it, which it hands on as it is.)
+__device__ __forceinline__ void load_pieces(const float* row, float (&pieces)[4]) {
+#ifdef EMULATED
+    const unsigned slot = hand_out(~0u, row, __builtin_LINE());
+    for (int piece = 0; piece < 4; ++piece) pieces[piece] = take<const float*>(8 * piece + lane() / 4, slot)[lane() % 4];
+#else
+    unsigned bits[4];
+    asm volatile(
+        "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(bits[0]), "=r"(bits[1]), "=r"(bits[2]), "=r"(bits[3])
+        : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
+#pragma unroll
+    for (int piece = 0; piece < 4; ++piece) pieces[piece] = __uint_as_float(bits[piece]);
+#endif
+}
+
+// ---- products -------------------------------------------------------------------------------------------------------
+// sum += a b, with a (16, D), b (D, 8) and sum (16, 8). Of lane (g, t):
+//
+//     sum    rows g, g, g + 8, g + 8      columns 2 t, 2 t + 1, 2 t, 2 t + 1
+//     TF32   D = 8: one number a register
+//       a    rows g, g + 8, g, g + 8      depths t, t, t + 4, t + 4
+//       b    column g                     depths t, t + 4
+//     bf16   D = 16: two numbers a register, neighbours in depth, the lower one in the lower half
+//       a    rows g, g + 8, g, g + 8      depths 2 t, 2 t, 2 t + 8, 2 t + 8, each with the next
+//       b    column g                     depths 2 t, 2 t + 8, each with the next
+//
+// The products are exact; a GPU adds them up with a few bits more than float32 has and cuts off what is below, the host
+// rounds after each one.
+#ifdef EMULATED
+struct Operands {
+    unsigned a[4], b[2];
+};
+
+// sum += a b out of all lanes' registers.
+static void multiply_fragments(float (&sum)[4], const Operands& operands, bool bf16) {
+    const unsigned slot = hand_out(~0u, operands, __LINE__);
+    const auto number = [bf16](unsigned bits, int d) {
+        bits = bf16 ? (d % 2 ? bits >> 16 : bits) << 16 : bits & ~0x1fffu;
+        float x;
+        memcpy(&x, &bits, 4);
+        return x;
+    };
+    for (int e = 0; e < 4; ++e) {
+        const int row = lane() / 4 + e / 2 * 8, column = lane() % 4 * 2 + e % 2;
+        for (int d = 0; d < (bf16 ? 16 : 8); ++d) {
+            const int t = bf16 ? d / 2 % 4 : d % 4, upper = bf16 ? d / 8 : d / 4;  // where d is
+            const unsigned a = take<Operands>(row % 8 * 4 + t, slot).a[row / 8 + 2 * upper];
+            const unsigned b = take<Operands>(column * 4 + t, slot).b[upper];
+            sum[e] += number(a, d) * number(b, d);
+        }
+    }
+}
+#endif
+
+__device__ __forceinline__ void mma_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#ifdef EMULATED
+    multiply_fragments(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, false);
+#else
+    asm(
+        "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
+
+__device__ __forceinline__ void mma_bf16(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+#ifdef EMULATED
+    multiply_fragments(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, true);
+#else
+    asm(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+#endif
+}
