@@ -54,7 +54,7 @@ def memory() -> int:
 
 @functools.cache
 def _function(source, kernel: str, defines: frozenset, shared: int, device: int) -> cupy.RawKernel:
-    """The kernel, compiled for that GPU (or taken from the cache) and loaded, allowed so many bytes of shared memory."""
+    """The kernel, compiled for that GPU (or taken from the cache), loaded, and allowed that much shared memory."""
     architecture = f"sm_{cupy.cuda.Device(device).compute_capability}"
     parts = [nvrtc.version(MAJOR), *nvrtc.options(source, defines, architecture), source.text]
 

@@ -1,0 +1,123 @@
+"""Launches tensor.cu: convolution on the tensor cores, for channels that come in fours; the others go to conv2d.cu.
+
+A block's tile is the larger the better, as long as there are blocks enough for all multiprocessors; where the output is
+small, its long sums fall into parts, each of them a block's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kernels.conv2d import cuda
+from kernels.launch import Source, empty, multiprocessors
+from kernels.sum.cuda import sum_run
+
+__all__ = ["TensorCores"]
+
+SOURCE = Source(__package__, "tensor.cu")
+BLOCK = (128,)
+RESIDENT = 2  # blocks that a multiprocessor works on at the same time
+PART = 512  # terms of a sum that are worth a block of their own
+
+
+class Tile(NamedTuple):
+    """What a block makes of the output, and how the sum comes to it."""
+
+    rows: int
+    columns: int
+    depth: int  # summed indices at a time
+    stages: int  # times that, in shared memory
+
+    def line_tile(self, lines: int) -> int:
+        """Bytes of a stage where neighbouring lines are neighbours in memory."""
+        return 4 * self.depth * (lines + 8)
+
+    def depth_tile(self, lines: int) -> int:
+        """Bytes of a stage where neighbouring depths are."""
+        return 4 * lines * (self.depth + 4)
+
+
+TILES = Tile(128, 128, 16, 4), Tile(128, 64, 32, 3), Tile(64, 64, 32, 3)  # at most 99 KiB: an sm_86 or sm_120 has no more
+
+
+def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int) -> tuple[Tile, int]:
+    """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
+
+    The first tile that is not mostly empty and gives every multiprocessor a block, else the last, which is smallest.
+    """
+    for tile in TILES:
+        blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
+        parts = max(1, min(RESIDENT * multiprocessors // blocks, depth // PART))
+        if columns > tile.columns // 2 and blocks * parts >= multiprocessors:
+            break
+    return tile, parts
+
+
+class TensorCores:
+    """The three derivatives with operands of one format. bf16: 1, or 0 for TF32."""
+
+    def __init__(self, bf16: int):
+        self.bf16 = bf16
+
+    def conv2d(self, x, w, stride, padding):
+        """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
+        n, h, width, c = x.shape
+        k, r, s, _ = w.shape
+        if not suits(c, k):
+            return cuda.conv2d(x, w, stride, padding)
+        p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+        tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x))
+        y = empty(x, (parts, n, p, q, k))
+        grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
+        stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
+        self.launch("conv2d", tile, grid, stage, x, w, y, n, h, width, c, p, q, k, padding, parts, R=r, S=s, STRIDE=stride)
+        return whole(y)
+
+    def conv2d_transpose(self, y, w, stride, padding, size):
+        """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+        n, p, q, k = y.shape
+        _, r, s, c = w.shape
+        h, width = size
+        if not suits(c, k):
+            return cuda.conv2d_transpose(y, w, stride, padding, size)
+        phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
+        taps = -(-r // stride) * -(-s // stride)
+        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(y))
+        x = empty(y, (parts, n, h, width, c))
+        grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
+        stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
+        numbers = n, h, width, c, p, q, k, padding, parts
+        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *numbers, R=r, S=s, STRIDE=stride)
+        return whole(x)
+
+    def conv2d_weight_grad(self, x, y, stride, padding, size):
+        """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size."""
+        n, h, width, c = x.shape
+        _, p, q, k = y.shape
+        r, s = size
+        if not suits(c, k):
+            return cuda.conv2d_weight_grad(x, y, stride, padding, size)
+        tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x))
+        w = empty(x, (parts, k, r, s, c))
+        grid = (-(-k // tile.rows), -(-r * s * c // tile.columns), parts)
+        stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
+        numbers = n, h, width, c, p, q, k, padding, parts
+        self.launch("conv2d_weight_grad", tile, grid, stage, x, y, w, *numbers, R=r, S=s, STRIDE=stride)
+        return whole(w)
+
+    def launch(self, kernel, tile, grid, stage, *arguments, **window):
+        """One of the kernels, with `stage` bytes of shared memory for each stage."""
+        constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
+        shared = tile.stages * stage
+        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, BF16=self.bf16, **constants, **window)
+
+
+def suits(c, k):
+    """Whether both pictures' channels can be copied four at a time."""
+    return c % 4 == 0 and k % 4 == 0
+
+
+def whole(parts):
+    """The sum of the parts (parts, ...), each element's in the same order."""
+    total = parts if len(parts) == 1 else sum_run(parts, [0])
+    return total.reshape(parts.shape[1:])
