@@ -8,8 +8,9 @@ modules' `__all__`, and they have the same signatures on every device: arrays in
     y = device.conv2d(device.array(x), device.array(w), stride=2, padding=1)
 
 `cuda` and `emulated` are one set of modules: `cuda.py` launches its kernels where its arrays live, CuPy arrays on the
-GPU, NumPy arrays on the host (see `kernels.launch`). A room may hold another way to the same results, to read and to
-compare with: `kernels.device("cpu", conv="direct")` has the functions of `kernels/conv2d/direct.py`.
+GPU, NumPy arrays on the host (see `kernels.launch`). A room may hold other ways to the same results, to read and to
+compare with: `kernels.device("cpu", conv="direct")` has the functions of `kernels/conv2d/direct.py`, and
+`kernels.device("cuda", precision="tf32")` those of `kernels/conv2d/tf32.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 
 from kernels.memory import peak_memory
 
-__all__ = ["CONVOLUTIONS", "DEVICES", "Device", "DeviceError", "device", "rooms"]
+__all__ = ["CONVOLUTIONS", "DEVICES", "PRECISIONS", "Device", "DeviceError", "device", "precisions", "rooms"]
 
 
 class DeviceError(RuntimeError):
@@ -40,6 +41,7 @@ class Device:
     Attributes
     ----------
     name: "cuda", "cpu", "emulated" or "reference".
+    precision: what its convolutions multiply, one of PRECISIONS.
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
     """
@@ -54,8 +56,11 @@ class Device:
         copy: Callable = np.copyto,
         memory: Callable = peak_memory,
         instead: Mapping[str, str] | None = None,
+        precision: str = "fp32",
     ):
+        """`instead` names the module of a room that is not to be `module`."""
         self.name = name
+        self.precision = precision
         self.dtypes = tuple(np.dtype(dtype) for dtype in dtypes)
         self.array = array  # NumPy array -> C-contiguous array on this device
         self.numpy = numpy  # array on this device -> NumPy array
@@ -79,44 +84,83 @@ def rooms() -> list[str]:
     return [module.name for module in pkgutil.iter_modules(__path__) if module.ispkg and module.name != "launch"]
 
 
-def _cuda() -> Device:
+def _cuda(**chosen) -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory)
+    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory, **chosen)
 
 
-def _emulated() -> Device:
+def _emulated(**chosen) -> Device:
     from kernels.launch import host
 
     host.compiler()  # raises where there is none
-    return Device("emulated", "cuda", (np.float32,))
+    return Device("emulated", "cuda", (np.float32,), **chosen)
 
 
-_AUTO = {
+_MAKE = {
     "cuda": _cuda,
-    "cpu": lambda: Device("cpu", "cpu", (np.float32,)),
+    "cpu": lambda **chosen: Device("cpu", "cpu", (np.float32,), **chosen),
     "emulated": _emulated,
-    "reference": lambda: Device("reference", "reference", (np.float32, np.float64)),
+    "reference": lambda **chosen: Device("reference", "reference", (np.float32, np.float64), **chosen),
 }
-_DIRECT = {**_AUTO, "cpu": lambda: Device("cpu", "cpu", (np.float32,), instead={"conv2d": "direct"})}
-_MAKE = {"auto": _AUTO, "direct": _DIRECT}  # the other devices know no sum but the direct one
-DEVICES, CONVOLUTIONS = tuple(_AUTO), tuple(_MAKE)
+PRECISIONS = ("fp32", "tf32", "bf16")
+_GPU = {
+    "auto": {"fp32": "cuda", "tf32": "tf32", "bf16": "bf16"},
+    "direct": {"fp32": "cuda", "tf32": "tf32", "bf16": "bf16"},  # a GPU knows no sum but the direct one
+    "naive": {"fp32": "naive"},
+    "tiled": {"fp32": "tiled"},
+    "tensor": {"tf32": "tf32", "bf16": "bf16"},
+}
+_MODULES = {  # of kernels/conv2d: by device, way of convolution and precision
+    "cuda": _GPU,
+    "cpu": {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
+    "emulated": _GPU,
+    "reference": {"auto": {"fp32": "reference"}, "direct": {"fp32": "reference"}},
+}
+DEVICES, CONVOLUTIONS = tuple(_MODULES), tuple(_GPU)
 
 
-def device(name: str, conv: str = "auto") -> Device:
-    """The device of that name, made once for each way of convolution that it has.
-
-    conv: "auto" convolves in the way that is fastest for each shape, "direct" by the definition.
+def precisions(name: str, conv: str = "auto") -> tuple[str, ...]:
+    """What a device's convolutions can multiply in that way: some of PRECISIONS, in their order.
 
     Raises
     ------
-    DeviceError: no such device, or this machine cannot have it (no CuPy, no GPU, no C++ compiler).
+    DeviceError: no such device, none of this machine, or one that does not convolve in that way.
     """
     if name not in DEVICES:
         raise DeviceError(f"no device {name!r}: choose one of {', '.join(DEVICES)}")
-    return _made(_MAKE[conv][name])
+    if conv not in _MODULES[name]:
+        raise DeviceError(f"{name}: does not convolve {conv!r}: choose one of {', '.join(_MODULES[name])}")
+    known = tuple(_MODULES[name][conv])
+    if name == "cuda":
+        from kernels.launch import gpu
+
+        if not gpu.has_tensor_cores():
+            known = tuple(precision for precision in known if precision == "fp32")
+    if not known:
+        raise DeviceError(f"{name}: this GPU is older than sm_80, whose tensor cores {conv!r} takes: choose 'auto'")
+    return known
+
+
+def device(name: str, conv: str = "auto", precision: str = "fp32") -> Device:
+    """The device of that name, made once for each way of convolution and precision that it has.
+
+    conv: "auto" convolves in the way that is fastest for each shape, "direct" by the definition. On a GPU, "naive",
+    "tiled" and "tensor" are rungs of a ladder to read and to compare; "auto" has its uppermost for each precision.
+    precision: of the numbers that are multiplied, "tf32" and "bf16" on tensor cores; sums are in float32.
+
+    Raises
+    ------
+    DeviceError: no such device, or this machine cannot have it (no CuPy, no GPU, no C++ compiler), or it cannot
+        convolve so.
+    """
+    known = precisions(name, conv)
+    if precision not in known:
+        raise DeviceError(f"{name}: no {precision} convolution here: {conv!r} is in {' or '.join(known)}")
+    return _made(name, _MODULES[name][conv][precision], precision)
 
 
 @functools.cache
-def _made(make: Callable[[], Device]) -> Device:
-    return make()
+def _made(name: str, conv2d: str, precision: str) -> Device:
+    """The device with that module of kernels/conv2d."""
+    return _MAKE[name](instead={"conv2d": conv2d}, precision=precision)

@@ -24,10 +24,13 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(130)
 
 
-def choose_device(name: str, conv: str = "auto", threads: int | None = None) -> tuple[kernels.Device, str]:
+def choose_device(
+    name: str, conv: str = "auto", threads: int | None = None, precision: str = "auto"
+) -> tuple[kernels.Device, str]:
     """The device of that name, and why it is this one. "auto" takes a GPU if this machine has one, else the CPU.
 
-    conv: how it convolves (see kernels.device). threads: of the CPU; None leaves their number as it is.
+    conv, precision: how it convolves (see kernels.device); of precisions "auto" takes TF32 on a GPU that has it, else
+    float32 where it can. threads: of the CPU; None leaves their number as it is.
 
     Raises kernels.DeviceError, which says what to install, if a device asked for by name cannot be had.
     """
@@ -35,19 +38,24 @@ def choose_device(name: str, conv: str = "auto", threads: int | None = None) -> 
         from kernels.threads import use_threads  # not above: it brings Numba, which --help does not need
 
         use_threads(threads)
-    if name != "auto":
-        return kernels.device(name, conv), "as asked"
-    try:
-        return kernels.device("cuda", conv), "a GPU was found"
-    except kernels.DeviceError as error:
-        missing = str(error).partition(" (")[0]  # "cuda: needs CuPy", without the remedy
-        return kernels.device("cpu", conv), f"{missing}; --device cuda says more"
+    why = "as asked"
+    if name == "auto":
+        try:
+            kernels.device("cuda")
+            name, why = "cuda", "a GPU was found"
+        except kernels.DeviceError as error:
+            missing = str(error).partition(" (")[0]  # "cuda: needs CuPy", without the remedy
+            name, why = "cpu", f"{missing}; --device cuda says more"
+    if precision == "auto":
+        known = kernels.precisions(name, conv)
+        precision = "tf32" if name == "cuda" and "tf32" in known else known[0]
+    return kernels.device(name, conv, precision), why
 
 
 def in_words(device: kernels.Device) -> str:
-    """Its name; for the CPU, with how many threads it has."""
+    """Its name, with the precision of its convolutions; for the CPU, with how many threads it has."""
     if device.name != "cpu":
-        return device.name
+        return f"{device.name}, {device.precision}"
     from kernels.threads import thread_count
 
     return f"cpu, {thread_count()} thread{'s' if thread_count() > 1 else ''}"

@@ -65,7 +65,7 @@ def draw(run: Run, z: np.ndarray, device_name: str, threads: int | None = None, 
     """
     settings, path = run.settings, run.newest_checkpoint() if step is None else run.checkpoint_at(step)
     preset, channels = PRESETS[settings.preset], CHANNELS[settings.mode]
-    device, _ = choose_device(device_name, settings.conv, threads)
+    device, _ = choose_device(device_name, threads=threads)
     generator = networks(
         preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
     ).generator

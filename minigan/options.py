@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from kernels import CONVOLUTIONS
+from kernels import CONVOLUTIONS, PRECISIONS
 from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.models import PRESETS, SIZES, Preset
@@ -34,10 +34,12 @@ DEFAULT_PRESET = "tiny32"  # of the drawn faces
 DATA_PRESET = "radford64"  # of pictures from a folder
 # What may change from run to run, and what an early run's config.json lacks, with what is then meant.
 RESUMABLE = (
-    "data", "device", "conv", "fusion", "epochs", "minutes", "sample_every", "save_every", "keep", "archive_every",
-    "tensorboard",
+    "data", "device", "conv", "precision", "fusion", "epochs", "minutes", "sample_every", "save_every", "keep",
+    "archive_every", "tensorboard",
 )  # fmt: skip
-YOUNGER = {"conv": "auto", "fusion": True, "keep": 3, "archive_every": None, "tensorboard": False}
+YOUNGER = {
+    "conv": "auto", "precision": "auto", "fusion": True, "keep": 3, "archive_every": None, "tensorboard": False
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Settings:
     seed: int
     device: str
     conv: str  # one of kernels.CONVOLUTIONS
+    precision: str  # of what convolutions multiply: one of kernels.PRECISIONS, or "auto"
     fusion: bool  # of batch norm and the leaky ReLU after it
     epochs: int | None  # None: until `minutes` are over
     minutes: float | None  # None: until `epochs` are done
@@ -172,7 +175,18 @@ def _parser() -> Parser:
     add("--seed", type=whole(0, 2**64 - 1), metavar="N", help="of all that is random (default 0)")
     add_device(add)
     add_threads(add)
-    add("--conv", choices=CONVOLUTIONS, help="direct: on the CPU, convolve by the definition, to read and to compare")
+    add(
+        "--conv",
+        choices=CONVOLUTIONS,
+        help="how to convolve, to read and to compare: direct, by the definition, on the CPU; naive, tiled or tensor "
+        "(cores) on a GPU; auto (default) is the fastest",
+    )
+    add(
+        "--precision",
+        choices=("auto", *PRECISIONS),
+        help="what convolutions multiply; sums and all else are fp32. auto (default): tf32 on a GPU that has it, else "
+        "fp32",
+    )
     add("--fusion", action=argparse.BooleanOptionalAction, help="batch norm and leaky ReLU as one operation (default)")
 
     group = parser.add_argument_group("run")

@@ -253,7 +253,7 @@ def train(arguments: list[str] | None = None) -> None:
 
     if settings.tensorboard:
         reporter.listeners.append(TensorBoard())
-    device, why = choose_device(settings.device, settings.conv, given.threads)
+    device, why = choose_device(settings.device, settings.conv, given.threads, settings.precision)
     text = f"{version('minigan')} on {in_words(device)} ({why})"
     reporter.say("minigan", text, version=version("minigan"), device=device.name)
     pictures, source = real_pictures(settings, reporter.counted)

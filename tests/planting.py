@@ -5,27 +5,55 @@ from __future__ import annotations
 import contextlib
 import importlib
 import itertools
+from types import ModuleType
+from typing import NamedTuple
 
 import cases
 import numpy as np
 
+import kernels
 from kernels.launch import Source
 
 
+class Program(NamedTuple):
+    """A `.cu` and what launches it."""
+
+    launcher: ModuleType  # which has its SOURCE
+    module: ModuleType  # which has the functions of the contract
+
+    @property
+    def source(self) -> Source:
+        """The `.cu`."""
+        return self.launcher.SOURCE
+
+
+def program(launcher: str, module: str | None = None) -> Program:
+    """By the modules' paths: "conv2d.tensor", "conv2d.tf32"."""
+    return Program(*(importlib.import_module(f"kernels.{path}") for path in (launcher, module or launcher)))
+
+
+PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
+    "conv2d, naive": program("conv2d.naive"),
+    "conv2d, tiled": program("conv2d.tiled"),
+    "conv2d, tf32": program("conv2d.tensor", "conv2d.tf32"),
+    "conv2d, bf16": program("conv2d.tensor", "conv2d.bf16"),
+}
+
+
 @contextlib.contextmanager
-def planted(room, text):
-    """The `cuda` module of a room, which launches `text` in place of its own `.cu`."""
-    module = importlib.import_module(f"kernels.{room}.cuda")
-    kept = module.SOURCE
-    module.SOURCE = Source(module.__package__, kept.name.rsplit("/", 1)[1], contract=kept.contract, text=text)
+def planted(name, text):
+    """The module of a program, which launches `text` in place of its own `.cu`."""
+    launcher, module = PROGRAMS[name]
+    kept = launcher.SOURCE
+    launcher.SOURCE = Source(launcher.__package__, kept.name.rsplit("/", 1)[1], contract=kept.contract, text=text)
     try:
         yield module
     finally:
-        module.SOURCE = kept
+        launcher.SOURCE = kept
 
 
 def results(module):
-    """Every array that the kernels of a `cuda` module make or change, one by one.
+    """Every array that the kernels of a module make or change, one by one.
 
     At the sizes of tests/cases.py: all kernels at their first, then all at their second, so that a difference is met
     before every set of constants has been compiled.

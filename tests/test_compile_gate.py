@@ -13,9 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from planting import results
+from planting import PROGRAMS, results
 
 import kernels
+from kernels.conv2d import bf16, tensor, tf32
 from kernels.launch import Source, recording
 from kernels.launch import nvrtc as compiler
 from minigan import options
@@ -24,8 +25,8 @@ from minigan.models import PRESETS
 from minigan.train import Game
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
+TENSOR_CORES = ARCHITECTURES[1:]  # which have those, and the copies, of tensor_cores.cuh
 EMULATED = kernels.Device("emulated", "cuda", (np.float32,))  # needs no C++ compiler while launches are only recorded
-MODULES = [importlib.import_module(f"kernels.{room}.cuda") for room in kernels.rooms()]
 
 
 @pytest.fixture(scope="module")
@@ -35,15 +36,24 @@ def variants():
         for preset in PRESETS:
             game = Game(options.new_settings(options.parse(["--preset", preset])), EMULATED)
             game.step(Tensor(np.empty((2, *game.networks.picture), np.float32), EMULATED))
-        for module in MODULES:
-            list(results(module))
+        for program in PROGRAMS.values():
+            list(results(program.module))
+        for tile in tensor.TILES:  # whichever this machine would have taken
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(tensor, "plan", lambda *_, tile=tile: (tile, 1))
+                list(results(tf32)), list(results(bf16))
     return launched
+
+
+def architectures(source):
+    """Those that a source is for."""
+    return TENSOR_CORES if "tensor_cores.cuh" in source.text else ARCHITECTURES
 
 
 def test_every_kernel_is_launched(variants):
     """Every `__global__` of every `.cu` is among what the gate compiles: none is dead, none unseen."""
     launched = {(launch.source.name, launch.kernel) for launch in variants}
-    assert launched == {(module.SOURCE.name, kernel) for module in MODULES for kernel in module.SOURCE.kernels}
+    assert launched == {(p.source.name, kernel) for p in PROGRAMS.values() for kernel in p.source.kernels}
 
 
 def gate(source, defines, architecture, major):
@@ -66,7 +76,7 @@ def gate(source, defines, architecture, major):
 def test_compiles_for_every_architecture(variants, nvrtc):
     """No error, no warning, no spill."""
     builds = {(launch.source, launch.defines) for launch in variants}
-    jobs = [(*build, architecture, nvrtc) for build in builds for architecture in ARCHITECTURES]
+    jobs = [(*build, architecture, nvrtc) for build in builds for architecture in architectures(build[0])]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         outcomes = list(pool.map(lambda job: gate(*job), jobs))
     print("", *sorted(line for lines, _ in outcomes for line in lines), sep="\n")

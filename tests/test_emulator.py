@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planting import planted, results
+from planting import PROGRAMS, planted, results
 
 import kernels
 from kernels.launch import Source, host
@@ -186,35 +185,30 @@ def test_compile_error(emulated):
 
 
 def test_order_changes_nothing(emulated, seed):
-    """Every kernel of every room has the same bits in whatever order its blocks and threads run."""
-    for room in kernels.rooms():
-        module = importlib.import_module(f"kernels.{room}.cuda")
+    """Every kernel of every program has the same bits in whatever order its blocks and threads run."""
+    for name, (_, module) in PROGRAMS.items():
         in_order = list(results(module))
         with host.emulation(order=seed):
             for right, shuffled in zip(in_order, results(module), strict=True):
-                np.testing.assert_array_equal(right, shuffled, err_msg=room)
+                np.testing.assert_array_equal(right, shuffled, err_msg=name)
 
 
 BARRIER = "__syncthreads();"
-BARRIERS = [
-    (room, n)
-    for room in kernels.rooms()
-    for n in range(importlib.import_module(f"kernels.{room}.cuda").SOURCE.text.count(BARRIER))
-]
+BARRIERS = [(name, n) for name, program in PROGRAMS.items() for n in range(program.source.text.count(BARRIER))]
 
 
-@pytest.mark.parametrize(("room", "n"), BARRIERS)
-def test_every_barrier_is_needed(emulated, seed, room, n):
+@pytest.mark.parametrize(("name", "n"), BARRIERS)
+def test_every_barrier_is_needed(emulated, seed, name, n):
     """Without any one of its barriers a kernel gives another result in some order: none is missed, none is idle."""
-    module = importlib.import_module(f"kernels.{room}.cuda")
+    module = PROGRAMS[name].module
     right = list(results(module))
-    parts = module.SOURCE.text.split(BARRIER)
-    with planted(room, BARRIER.join(parts[: n + 1]) + BARRIER.join(parts[n + 1 :])):
+    parts = PROGRAMS[name].source.text.split(BARRIER)
+    with planted(name, BARRIER.join(parts[: n + 1]) + BARRIER.join(parts[n + 1 :])):
         for order in range(seed, seed + ORDERS):
             with host.emulation(order=order):
                 if any(not np.array_equal(a, b, equal_nan=True) for a, b in zip(right, results(module), strict=True)):
                     return
-    pytest.fail(f"kernels/{room}: nothing changes without barrier {n}")
+    pytest.fail(f"{name}: nothing changes without barrier {n}")
 
 
 # ---- the sanitizer, in a process of its own -------------------------------------------------------------------------
@@ -240,25 +234,34 @@ def test_sanitizer_must_be_there_first(emulated):
 
 
 def test_no_kernel_leaves_its_arrays(sanitized):
-    """Under the address sanitizer every kernel of every room runs to its end."""
+    """Under the address sanitizer every kernel of every program runs to its end."""
     done = sanitized()
     assert done.returncode == 0, done.stderr
-    assert [line.split()[0] for line in done.stdout.splitlines()] == kernels.rooms()
+    assert [line.split(maxsplit=1)[1] for line in done.stdout.splitlines()] == list(PROGRAMS)
 
 
 @pytest.mark.parametrize(
-    ("room", "code", "instead", "error"),
+    ("name", "code", "instead", "error"),
     [
         ("leaky_relu", "if (e < size) y[e]", "y[e]", "heap-buffer-overflow"),  # a guard left out
         ("conv2d", "row < rows && column < columns", "row < rows", "heap-"),  # half of one; freed memory may follow
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile
         ("conv2d", "row[MICRO], column[MICRO]", "row[MICRO], column[MICRO - 1]", "stack-buffer-overflow"),  # registers
+        ("conv2d, tf32", "(unsigned)i < (unsigned)height &&", "", "heap-"),  # of an asynchronous copy
+        (
+            "conv2d, tf32",
+            "float at[LINES][DEPTH + 4]",
+            "float at[LINES + 4][DEPTH + 4]",
+            "heap-",
+        ),  # beyond the launch's
+        ("conv2d, bf16", "if (row < rows && column < columns)", "if (row < rows)", "heap-"),
     ],
 )
-def test_missing_guard(sanitized, room, code, instead, error):
+def test_missing_guard(sanitized, name, code, instead, error):
     """A fault planted in a copy of a kernel, such as a missing guard, ends the process and names the `.cu`'s line."""
-    done = sanitized(room, code, instead)
+    done = sanitized(name, code, instead)
     assert done.returncode != 0
     assert f"ERROR: AddressSanitizer: {error}" in done.stderr
-    assert re.search(rf"#0 .* in \w+.* kernels/{room}/{room}\.cu:\d+", done.stderr)
+    file = re.escape(PROGRAMS[name].source.name)
+    assert re.search(rf"#\d+ .* in .* {file}:\d+", done.stderr)

@@ -141,9 +141,9 @@ def test_kept_settings_are_checked(change, said):
 
 
 def test_settings_that_an_early_run_did_not_know():
-    """A config.json from before --conv and --fusion is whole: it gets what holds where nothing was said."""
-    kept = dataclasses.asdict(new("--conv", "direct", "--no-fusion"))
-    del kept["conv"], kept["fusion"]
+    """A config.json from before --conv, --precision, --fusion is whole: it gets what holds where nothing was said."""
+    kept = dataclasses.asdict(new("--conv", "direct", "--precision", "fp32", "--no-fusion"))
+    del kept["conv"], kept["precision"], kept["fusion"]
     assert options.kept_settings(kept) == new()
 
 
@@ -156,6 +156,8 @@ def test_a_resumed_run_changes_what_may_change():
     given = options.parse(["--resume", "r", "--conv", "direct", "--no-fusion", "--threads", "3", "--device", "cpu"])
     changed = dataclasses.replace(earlier, conv="direct", fusion=False, device="cpu")
     assert options.resumed_settings(given, earlier) == changed
+    given = options.parse(["--resume", "r", "--precision", "bf16"])
+    assert options.resumed_settings(given, earlier) == dataclasses.replace(earlier, precision="bf16")
     given = options.parse(["--resume", "r", "--fusion"])
     assert options.resumed_settings(given, changed) == dataclasses.replace(changed, fusion=True)
     given = options.parse(["--resume", "r", "--minutes", "5"])

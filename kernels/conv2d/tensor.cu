@@ -1,8 +1,9 @@
 // tensor.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k] on the tensor cores
-//            with i = p STRIDE + r - padding and j = q STRIDE + s - padding; outside its picture x is 0
+//            with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous, 16-byte aligned; C and K multiples of 4
-//         R, S, STRIDE, the tile and BF16 are compile-time constants. Pixels are counted in int, elements in 64 bits.
+//         The tile and BF16 are compile-time constants; the window is not, since no division by it is left in a loop: six
+//         builds serve all layers. Pixels are counted in int, elements in 64 bits.
 //
 // The idea over conv2d.cu, whose table of rows, columns and summed indices d holds here too: a warp's matrix instruction
 // does 16 x 8 x 8 multiply-adds at once, and so fast that memory must never be waited for. Therefore STAGES tiles are in
@@ -221,7 +222,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
-    int N, int H, int W, int C, int P, int Q, int K, int padding, int parts) {
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
     typedef DepthTile<TILE_ROWS> A;
     typedef DepthTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -234,7 +235,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d(
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, P, Q);
-        window[u] = {out.first, out.second * STRIDE - padding, out.third * STRIDE - padding};
+        window[u] = {out.first, out.second * stride - padding, out.third * stride - padding};
     }
     Digits tap = digits(part.first * DEPTH + A::depth(threadIdx.x), S, C);  // (r, s, c) that this thread copies next
 
@@ -258,26 +259,26 @@ extern "C" __global__ void __launch_bounds__(128) conv2d(
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
-// The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + STRIDE, ...
-// Launch  grid (tiles of the largest phase's pixels, tiles of C, STRIDE^2 phases * parts), block (THREADS)
+// The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
+// Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
 extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (parts,N,H,W,C)
-    int N, int H, int W, int C, int P, int Q, int K, int padding, int parts) {
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
     typedef DepthTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
     const int phase = blockIdx.z / parts, number = blockIdx.z % parts;
-    const int r0 = phase / STRIDE, s0 = phase % STRIDE;
-    const int i0 = ((r0 - padding) % STRIDE + STRIDE) % STRIDE;  // the phase's first row of x
-    const int j0 = ((s0 - padding) % STRIDE + STRIDE) % STRIDE;  // its first column of x
-    const int height = (H - i0 + STRIDE - 1) / STRIDE;           // its rows i0, i0 + STRIDE, ... < H
-    const int width = (W - j0 + STRIDE - 1) / STRIDE;            // its columns j0, j0 + STRIDE, ... < W
-    const int taps_r = (R - r0 + STRIDE - 1) / STRIDE;           // r0, r0 + STRIDE, ... < R
-    const int taps_s = (S - s0 + STRIDE - 1) / STRIDE;           // s0, s0 + STRIDE, ... < S
+    const int r0 = phase / stride, s0 = phase % stride;
+    const int i0 = ((r0 - padding) % stride + stride) % stride;  // the phase's first row of x
+    const int j0 = ((s0 - padding) % stride + stride) % stride;  // its first column of x
+    const int height = (H - i0 + stride - 1) / stride;           // its rows i0, i0 + stride, ... < H
+    const int width = (W - j0 + stride - 1) / stride;            // its columns j0, j0 + stride, ... < W
+    const int taps_r = (R - r0 + stride - 1) / stride;           // r0, r0 + stride, ... < R
+    const int taps_s = (S - s0 + stride - 1) / stride;           // s0, s0 + stride, ... < S
     const int rows = N * height * width, depth = taps_r * taps_s * K;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
@@ -287,7 +288,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, height, width);
-        const int p = (i0 + out.second * STRIDE + padding) / STRIDE, q = (j0 + out.third * STRIDE + padding) / STRIDE;
+        const int p = (i0 + out.second * stride + padding) / stride, q = (j0 + out.third * stride + padding) / stride;
         start[u] = {out.first, p, q};
     }
     // (tap_r, tap_s, k) that this thread copies next, of a and of b
@@ -300,7 +301,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
         tap_a = plus(tap_a, DEPTH, taps_s, K);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
-            const int r = r0 + tap_b.first * STRIDE, s = s0 + tap_b.second * STRIDE;
+            const int r = r0 + tap_b.first * stride, s = s0 + tap_b.second * stride;
             float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
             copy_async(to, w + offset(tap_b.third, r, s, R, S, C) + c, tap_b.first < taps_r && c < C);
             tap_b = plus(tap_b, B::STEP, taps_s, K);
@@ -312,7 +313,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
     x += number * offset(N, 0, 0, H, W, C);
     store_sums(sums, row0, column0, rows, C, [&](int row, int c, float2 pair) {
         const Digits out = digits(row, height, width);
-        store_pair(x + offset(out.first, i0 + out.second * STRIDE, j0 + out.third * STRIDE, H, W, C) + c, pair);
+        store_pair(x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C) + c, pair);
     });
 }
 
@@ -324,7 +325,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns)
-    int N, int H, int W, int C, int P, int Q, int K, int padding, int parts) {
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
     typedef LineTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -347,7 +348,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_weight_grad(
         }
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
-            const int i = pixel.second * STRIDE + tap.first - padding, j = pixel.third * STRIDE + tap.second - padding;
+            const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
             const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
             float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
             copy_async(to, x + offset(pixel.first, i, j, H, W, C) + tap.third, there);

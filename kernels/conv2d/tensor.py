@@ -37,7 +37,11 @@ class Tile(NamedTuple):
         return 4 * lines * (self.depth + 4)
 
 
-TILES = Tile(128, 128, 16, 4), Tile(128, 64, 32, 3), Tile(64, 64, 32, 3)  # at most 99 KiB: an sm_86 or sm_120 has no more
+TILES = (
+    Tile(128, 128, 16, 4),
+    Tile(128, 64, 32, 3),
+    Tile(64, 64, 32, 3),
+)  # at most 99 KiB: an sm_86 or sm_120 has no more
 
 
 def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int) -> tuple[Tile, int]:
@@ -70,7 +74,8 @@ class TensorCores:
         y = empty(x, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
-        self.launch("conv2d", tile, grid, stage, x, w, y, n, h, width, c, p, q, k, padding, parts, R=r, S=s, STRIDE=stride)
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
+        self.launch("conv2d", tile, grid, stage, x, w, y, *numbers)
         return whole(y)
 
     def conv2d_transpose(self, y, w, stride, padding, size):
@@ -86,8 +91,8 @@ class TensorCores:
         x = empty(y, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
-        numbers = n, h, width, c, p, q, k, padding, parts
-        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *numbers, R=r, S=s, STRIDE=stride)
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
+        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *numbers)
         return whole(x)
 
     def conv2d_weight_grad(self, x, y, stride, padding, size):
@@ -101,15 +106,15 @@ class TensorCores:
         w = empty(x, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-r * s * c // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
-        numbers = n, h, width, c, p, q, k, padding, parts
-        self.launch("conv2d_weight_grad", tile, grid, stage, x, y, w, *numbers, R=r, S=s, STRIDE=stride)
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
+        self.launch("conv2d_weight_grad", tile, grid, stage, x, y, w, *numbers)
         return whole(w)
 
-    def launch(self, kernel, tile, grid, stage, *arguments, **window):
+    def launch(self, kernel, tile, grid, stage, *arguments):
         """One of the kernels, with `stage` bytes of shared memory for each stage."""
         constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
         shared = tile.stages * stage
-        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, BF16=self.bf16, **constants, **window)
+        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, BF16=self.bf16, **constants)
 
 
 def suits(c, k):

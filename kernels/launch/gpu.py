@@ -82,6 +82,11 @@ def _address(array: cupy.ndarray) -> int:
     return array.data.ptr
 
 
+def has_tensor_cores() -> bool:
+    """Whether the current GPU has those of sm_80, for TF32 and bf16, and its asynchronous copies."""
+    return int(cupy.cuda.Device().compute_capability) >= 80
+
+
 def multiprocessors() -> int:
     """How many the current GPU has."""
     return cupy.cuda.Device().attributes["MultiProcessorCount"]

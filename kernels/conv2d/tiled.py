@@ -1,0 +1,50 @@
+"""Launches tiled.cu: a thread an element of the output, a block a tile. `--conv tiled` trains with it."""
+
+from __future__ import annotations
+
+from kernels.launch import Source, empty
+
+__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+
+SOURCE = Source(__package__, "tiled.cu")
+BLOCK = (16, 16)
+TILE = 16  # rows and columns of the output that a block makes
+
+
+def conv2d(x, w, stride, padding):
+    """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
+    n, h, width, c = x.shape
+    k, r, s, _ = w.shape
+    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    y = empty(x, (n, p, q, k))
+    grid = (tiles(n * p * q), tiles(k))
+    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, n, h, width, c, p, q, k, r, s, stride, padding)
+    return y
+
+
+def conv2d_transpose(y, w, stride, padding, size):
+    """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+    n, p, q, k = y.shape
+    _, r, s, c = w.shape
+    h, width = size
+    x = empty(y, (n, h, width, c))
+    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
+    grid = (tiles(pixels), tiles(c), stride * stride)
+    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, r, s, stride, padding)
+    return x
+
+
+def conv2d_weight_grad(x, y, stride, padding, size):
+    """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size."""
+    n, h, width, c = x.shape
+    _, p, q, k = y.shape
+    r, s = size
+    w = empty(x, (k, r, s, c))
+    grid = (tiles(r * s * c), tiles(k))
+    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, n, h, width, c, p, q, k, r, s, stride, padding)
+    return w
+
+
+def tiles(length):
+    """How many tiles cover that many rows or columns."""
+    return -(-length // TILE)

@@ -1,0 +1,225 @@
+"""The ways in which a GPU convolves: naive, tiled, with register tiles, and on tensor cores in TF32 and bf16.
+
+Each is checked against `reference` in float64. Of tensor cores the operands are rounded, by at most u = 2^-11 (TF32) or
+2^-8 (bf16) of themselves, so a product is off by at most 2 u + u² of itself. Products are exact from there; the n
+additions of a sum may cut off instead of rounding, each 2^-23 of the sum of absolute values at most, in groups whose
+smaller terms are cut off where the largest is: three times what rounding would lose is enough.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+from types import SimpleNamespace
+
+import cases
+import conftest
+import numpy as np
+import pytest
+from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
+
+import kernels
+from kernels.conv2d import tensor
+from kernels.launch import host, recording
+from minigan import autograd, command, ops
+from minigan.models import PRESETS
+from minigan.options import new_settings, parse
+from minigan.train import Game
+
+KERNELS = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+FORMATS = {"tf32": 2.0**-11, "bf16": 2.0**-8}
+GPUS = ["cuda", "emulated"]
+SIZES = [
+    (1, 9, 7, 12, 20, (4, 4, 2), 1),  # less than a tile each way
+    (2, 9, 9, 20, 132, (4, 4, 2), 1),  # a little more than one of 128 columns of y, and of rows of w
+    (1, 3, 2, 8, 8, (4, 4, 2), 2),  # fewer terms than parts
+]
+
+
+@pytest.fixture
+def gpu(request):
+    """The name of a device that runs the `.cu` files, if it is to be tested."""
+    if request.param not in conftest.devices(request.config):
+        pytest.skip(f"device {request.param}: not asked for")
+    conftest.device_or_skip(request.param)
+    return request.param
+
+
+def arguments(kernel, sizes, seed=0):
+    x, w, y = cases.form(np.random.default_rng(seed), *sizes)
+    (_, _, stride), padding = sizes[-2:]
+    return {
+        "conv2d": (x, w, stride, padding),
+        "conv2d_transpose": (y, w, stride, padding, x.shape[1:3]),
+        "conv2d_weight_grad": (x, y, stride, padding, w.shape[1:3]),
+    }[kernel]
+
+
+def rounded_bound(kernel, given, unit):
+    """How far a result may be off whose operands were rounded by `unit`."""
+    exact = in_float64(given)
+    absolute = getattr(REFERENCE, kernel)(*(abs(a) if isinstance(a, np.ndarray) else a for a in exact))
+    terms = exact[0].size  # no sum is longer
+    return (2 * unit + unit**2 + (1 + unit) ** 2 * gamma(3 * terms)) * absolute
+
+
+def check_rounded(device, kernel, given):
+    """The kernel's result, within the bound of the device's format."""
+    arrays = [device.array(a) if isinstance(a, np.ndarray) else a for a in given]
+    result = device.numpy(getattr(device, kernel)(*arrays))
+    want = getattr(REFERENCE, kernel)(*in_float64(given))
+    assert result.shape == want.shape
+    assert result.dtype == np.float32
+    off, bound = abs(result - want), rounded_bound(kernel, given, FORMATS[device.precision])
+    assert np.all(off <= bound), f"off by {(off / bound).max():.2f} of the bound"
+    return result
+
+
+# ---- the rungs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("module", ["direct", "naive", "tiled", "tf32", "bf16"])
+def test_contract(module):
+    """Every way offers the functions of `reference`, with its signatures."""
+    reference, other = (importlib.import_module(f"kernels.conv2d.{name}") for name in ("reference", module))
+    assert other.__all__ == reference.__all__
+    for kernel in reference.__all__:
+        assert inspect.signature(getattr(other, kernel)) == inspect.signature(getattr(reference, kernel))
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
+@pytest.mark.parametrize("conv", ["naive", "tiled"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_plain_rungs(gpu, conv, kernel):
+    """The rungs below the register tiles are as exact as they are."""
+    for given in cases.fixed(kernel):
+        check(kernels.device(gpu, conv), kernel, given)
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
+@pytest.mark.parametrize("precision", FORMATS)
+@pytest.mark.parametrize("tile", tensor.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+def test_tensor_cores(gpu, precision, tile, seed, monkeypatch):
+    """With every tile, and with sums in one part and in three: within the rounding of the operands."""
+    device = kernels.device(gpu, "tensor", precision)
+    for parts in (1, 3):
+        monkeypatch.setattr(tensor, "plan", lambda *_, chosen=(tile, parts): chosen)
+        with host.emulation(order=seed):
+            for kernel in KERNELS:
+                for sizes in SIZES:
+                    check_rounded(device, kernel, arguments(kernel, sizes, seed))
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
+@pytest.mark.parametrize("precision", FORMATS)
+def test_operands_are_rounded(gpu, precision):
+    """1 + u rounds to 1, or away from it: sums of such numbers are those of rounded ones, exactly."""
+    unit = FORMATS[precision]
+    x, w = np.full((1, 4, 4, 4), 1 + 0.75 * unit, np.float32), np.full((4, 4, 4, 4), 1 + 1.5 * unit, np.float32)
+    device = kernels.device(gpu, precision=precision)
+    y = device.numpy(device.conv2d(device.array(x), device.array(w), 2, 0))
+    np.testing.assert_array_equal(y, np.float32(64 * (1 + 2 * unit)))
+
+
+@pytest.mark.parametrize("precision", FORMATS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_odd_channels_are_not_rounded(emulated, precision, kernel):
+    """Three colours, or one logit, cannot be copied four numbers at a time: those layers are float32 all through."""
+    device = kernels.device("emulated", precision=precision)
+    for sizes in [(2, 6, 6, 3, 8, (4, 4, 2), 1), (2, 4, 4, 8, 1, (4, 4, 1), 0)]:
+        check(device, kernel, arguments(kernel, sizes))
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
+@pytest.mark.parametrize("precision", FORMATS)
+def test_gradients(gpu, precision):
+    """What arrives at x and w through the op is their kernels' result, within the same rounding."""
+    device = kernels.device(gpu, precision=precision)
+    x, w, y = cases.form(np.random.default_rng(0), 2, 9, 7, 12, 20, (4, 4, 2), 1)
+    tx, tw = (autograd.Tensor(device.array(a), device, requires_grad=True) for a in (x, w))
+    gx, gw = autograd.grad(ops.conv2d(tx, tw, 2, 1), [tx, tw], output_grads=[autograd.Tensor(device.array(y), device)])
+    for kernel, gradient in [("conv2d_transpose", gx), ("conv2d_weight_grad", gw)]:
+        given = arguments(kernel, (2, 9, 7, 12, 20, (4, 4, 2), 1))
+        off = abs(gradient.numpy() - getattr(REFERENCE, kernel)(*in_float64(given)))
+        assert np.all(off <= rounded_bound(kernel, given, FORMATS[precision]))
+        assert np.any(off > BOUNDS[kernel](*in_float64(given))[0])  # and it is not the float32 path's
+
+
+# ---- which tile, and how many parts ---------------------------------------------------------------------------------
+
+
+def test_plan():
+    """Large tiles where there are many; else smaller ones, or sums in parts, so that no multiprocessor is idle."""
+    large, narrow, small = tensor.TILES
+    assert tensor.plan(65536, 128, 1024, 1, 132) == (large, 1)
+    assert tensor.plan(65536, 64, 1024, 1, 132) == (narrow, 1)
+    for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
+        tile, parts = tensor.plan(rows, columns, depth, 1, 132)
+        blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
+        assert blocks * parts >= 132
+        assert depth // parts >= tensor.PART
+    assert tensor.plan(128, 1024, 65536, 1, 132)[1] > 1  # a weight gradient: w is small, the sum is long
+    assert tensor.plan(64, 64, 64, 1, 132) == (small, 1)  # nothing would help
+
+
+def test_stages_fit():
+    """No launch asks for more shared memory than the smallest multiprocessor of sm_80 to sm_120 has for a block."""
+    with recording() as launched:
+        for preset in PRESETS:
+            for precision in FORMATS:
+                device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": precision})
+                game = Game(new_settings(parse(["--preset", preset])), device)
+                game.step(autograd.Tensor(np.empty((2, *game.networks.picture), np.float32), device))
+    asked = {launch.shared for launch in launched if launch.source is tensor.SOURCE}
+    assert asked
+    assert max(asked) <= 99 << 10
+
+
+# ---- choosing -------------------------------------------------------------------------------------------------------
+
+
+def test_choices(emulated, monkeypatch):
+    """A device has the ways and precisions that it can, each made once, and says which they are."""
+    assert kernels.device("emulated") is kernels.device("emulated", "auto", "fp32") is emulated
+    assert kernels.device("emulated", "tensor", "bf16").precision == "bf16"
+    assert kernels.device("emulated", "tensor", "bf16") is kernels.device("emulated", precision="bf16")
+    assert kernels.precisions("cpu") == ("fp32",)
+    for wanted, message in [
+        (("cpu", "auto", "tf32"), "cpu: no tf32 convolution here: 'auto' is in fp32"),
+        (("cpu", "tiled"), "cpu: does not convolve 'tiled': choose one of auto, direct"),
+        (("emulated", "tensor"), "emulated: no fp32 convolution here: 'tensor' is in tf32 or bf16"),
+        (("abacus",), "no device 'abacus'"),
+    ]:
+        with pytest.raises(kernels.DeviceError, match=message):
+            kernels.device(*wanted)
+
+
+@pytest.mark.parametrize(
+    ("tensor_cores", "conv", "known", "chosen"),
+    [
+        (True, "auto", ("fp32", "tf32", "bf16"), "tf32"),
+        (True, "naive", ("fp32",), "fp32"),
+        (True, "tensor", ("tf32", "bf16"), "tf32"),
+        (False, "auto", ("fp32",), "fp32"),
+    ],
+)
+def test_the_precision_of_a_gpu(monkeypatch, tensor_cores, conv, known, chosen):
+    """TF32 where there are tensor cores for it, unless another is asked for; a GPU older than sm_80 has float32."""
+    monkeypatch.setitem(sys.modules, "kernels.launch.gpu", SimpleNamespace(has_tensor_cores=lambda: tensor_cores))
+    monkeypatch.setattr("kernels.launch.gpu", sys.modules["kernels.launch.gpu"], raising=False)
+    monkeypatch.setattr(
+        kernels, "_made", lambda name, module, precision: SimpleNamespace(name=name, precision=precision)
+    )
+    assert kernels.precisions("cuda", conv) == known
+    device, why = command.choose_device("cuda", conv)
+    assert (device.name, device.precision, why) == ("cuda", chosen, "as asked")
+    assert command.in_words(device) == f"cuda, {chosen}"
+    assert command.choose_device("auto", conv, None, known[-1])[0].precision == known[-1]
+
+
+def test_tensor_cores_of_a_gpu_without(monkeypatch):
+    """A GPU older than sm_80 is told from one that has none of the kind asked for."""
+    monkeypatch.setattr("kernels.launch.gpu", SimpleNamespace(has_tensor_cores=lambda: False), raising=False)
+    with pytest.raises(kernels.DeviceError, match="older than sm_80, whose tensor cores 'tensor' takes: choose 'auto'"):
+        kernels.precisions("cuda", "tensor")
