@@ -24,7 +24,17 @@ import numpy as np
 
 from kernels.memory import peak_memory
 
-__all__ = ["CONVOLUTIONS", "DEVICES", "PRECISIONS", "Device", "DeviceError", "device", "precisions", "rooms"]
+__all__ = [
+    "CONVOLUTIONS",
+    "DEVICES",
+    "PRECISIONS",
+    "Device",
+    "DeviceError",
+    "convolution",
+    "device",
+    "precisions",
+    "rooms",
+]
 
 
 class DeviceError(RuntimeError):
@@ -142,6 +152,11 @@ def precisions(name: str, conv: str = "auto") -> tuple[str, ...]:
     return known
 
 
+def convolution(name: str, conv: str, precision: str) -> str:
+    """The module of kernels/conv2d with which a device convolves so."""
+    return _MODULES[name][conv][precision]
+
+
 def device(name: str, conv: str = "auto", precision: str = "fp32") -> Device:
     """The device of that name, made once for each way of convolution and precision that it has.
 
@@ -157,7 +172,7 @@ def device(name: str, conv: str = "auto", precision: str = "fp32") -> Device:
     known = precisions(name, conv)
     if precision not in known:
         raise DeviceError(f"{name}: no {precision} convolution here: {conv!r} is in {' or '.join(known)}")
-    return _made(name, _MODULES[name][conv][precision], precision)
+    return _made(name, convolution(name, conv, precision), precision)
 
 
 @functools.cache

@@ -27,7 +27,6 @@ OPTIONS = (
     "-U_FORTIFY_SOURCE",     # whose longjmp refuses to change stacks
     "-w",                    # NVRTC's warnings are the ones that count
 )  # fmt: skip
-MULTIPROCESSORS = 4  # as if there were: enough for a small case to be split over them, few enough to be quick
 SANITIZED = ("-fsanitize=address", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED")
 
 
@@ -38,24 +37,31 @@ class Emulation(NamedTuple):
     ----------
     order: None runs blocks, and the threads of a block between barriers, in their order; a seed shuffles them.
     sanitize: whether they are built with the address sanitizer; see `sanitized_environment`.
+    multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
     """
 
     order: int | None = None
     sanitize: bool = False
+    multiprocessors: int = 4
 
 
 _emulation = Emulation()
 
 
 @contextlib.contextmanager
-def emulation(order: int | None = None, sanitize: bool = False) -> Iterator[None]:
-    """While active, kernels on the host run as `Emulation` says."""
+def emulation(**chosen) -> Iterator[None]:
+    """While active, kernels on the host run as `Emulation(**chosen)` says."""
     global _emulation
-    outer, _emulation = _emulation, Emulation(order, sanitize)
+    outer, _emulation = _emulation, Emulation(**chosen)
     try:
         yield
     finally:
         _emulation = outer
+
+
+def multiprocessors() -> int:
+    """How many there are, as far as a launch can tell."""
+    return _emulation.multiprocessors
 
 
 @functools.cache

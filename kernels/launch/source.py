@@ -23,7 +23,7 @@ class Home(NamedTuple):
     multiprocessors: Callable  # () -> how many blocks can run at the same time, at least
 
 
-HOMES = {np.ndarray: Home(np.empty, host.run, lambda: host.MULTIPROCESSORS)}
+HOMES = {np.ndarray: Home(np.empty, host.run, host.multiprocessors)}
 """Array type -> its home; kernels.launch.gpu enters CuPy's."""
 
 
