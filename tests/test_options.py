@@ -61,7 +61,7 @@ def test_the_preset_follows_the_data():
         (f"--seed {2**64}", "argument --seed: 18446744073709551616 is out of range"),
         ("--threads 0", "argument --threads: 0 is out of range: it must be from 1 to 1024"),
         ("--threads 1025", "argument --threads: 1025 is out of range"),
-        ("--conv fft", "argument --conv: invalid choice: 'fft' (choose from 'auto', 'direct')"),
+        ("--conv fft", "argument --conv: invalid choice: 'fft' (choose from 'auto', 'direct', "),
         ("--no-fusion=yes", "argument --fusion/--no-fusion: ignored explicit argument 'yes'"),
         ("--save-every 0", "argument --save-every: 0 is out of range"),
         ("--sample-every 0", "argument --sample-every: 0 is out of range"),

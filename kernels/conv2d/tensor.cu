@@ -218,7 +218,7 @@ __device__ void copy_pixels(
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
-extern "C" __global__ void __launch_bounds__(128) conv2d(
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
@@ -262,7 +262,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d(
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (parts,N,H,W,C)
@@ -321,7 +321,7 @@ extern "C" __global__ void __launch_bounds__(128) conv2d_transpose(
 // Launch  grid (tiles of K, tiles of R S C, parts), block (THREADS). The sum over all pixels (n, p, q) is long and w is
 //         small: here parts are many.
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
-extern "C" __global__ void __launch_bounds__(128) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns)
