@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["replacing", "replacing_folder"]
+__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder"]
+
+UNFINISHED = ".tmp"  # is how the name of a file ends that is still being written
 
 
 @contextlib.contextmanager
@@ -26,7 +28,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     ------
     OSError: the folder is missing or cannot be written, or the disk is full.
     """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(path)
     try:
         with open(temporary, "xb") as file:
             yield file
@@ -56,7 +58,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     top = folder  # the highest one that is new
     while not top.parent.exists():
         top = top.parent
-    temporary = top.with_name(f"{top.name}.{secrets.token_hex(4)}.tmp")
+    temporary = _beside(top)
     filled = temporary / folder.relative_to(top)
     try:
         filled.mkdir(parents=True)
@@ -67,3 +69,14 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete the files in `folder` that killed writers left. Only for who knows that nobody else writes there now."""
+    for path in folder.glob(f"*{UNFINISHED}"):
+        if path.is_file():
+            path.unlink()
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from minigan import checkpoint, latent
+from minigan import latent
 from minigan.autograd import Tensor, no_grad
 from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
@@ -63,14 +63,13 @@ def draw(run: Run, z: np.ndarray, device_name: str, threads: int | None = None, 
 
     A run that was made on one device is drawn on any: `device_name` is of this machine and now.
     """
-    settings, path = run.settings, run.newest_checkpoint() if step is None else run.checkpoint_at(step)
+    settings, saved = run.settings, run.newest_checkpoint() if step is None else run.checkpoint_at(step)
     preset, channels = PRESETS[settings.preset], CHANNELS[settings.mode]
     device, _ = choose_device(device_name, threads=threads)
     generator = networks(
         preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
     ).generator
-    arrays, _ = checkpoint.load(path)
-    checkpoint.restore(path, arrays, "generator", generator.state())
+    saved.restore("generator", generator.state())
     generator.train(False)
     padded, parts = np.concatenate([z, np.zeros((-len(z) % BATCH, settings.z_dim), np.float32)]), []
     with no_grad():

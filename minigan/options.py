@@ -27,6 +27,7 @@ __all__ = [
     "parse",
     "real",
     "resumed_settings",
+    "said",
     "whole",
 ]
 
@@ -201,6 +202,7 @@ def _parser() -> Parser:
     add = group.add_mutually_exclusive_group().add_argument
     add("--out", type=Path, metavar="DIR", help="the run's folder, new or empty (default runs/DATE-TIME)")
     add("--resume", type=Path, metavar="RUN", help="go on with an earlier run's folder, where it stopped")
+    add("--verify-resume", action="store_true", help="prove on a few steps that a resumed run is the uninterrupted one")
     return parser
 
 
@@ -232,14 +234,20 @@ def kept_settings(values: dict) -> Settings:
     fields = {field.name for field in dataclasses.fields(Settings)}
     if fields != set(values):
         raise UserError(f"settings that are missing or unknown: {', '.join(sorted(fields ^ set(values)))}")
-    return new_settings(parse([_said(name, value) for name, value in values.items() if value is not None]))
+    return new_settings(parse(_said(values)))
 
 
-def _said(name: str, value) -> str:
-    """A setting as the command line has it."""
-    if isinstance(value, bool):
-        return _option(name if value else f"no_{name}")
-    return f"{_option(name)}={value}"
+def said(settings: Settings) -> list[str]:
+    """The command line that says them all."""
+    return _said(vars(settings))
+
+
+def _said(values: dict) -> list[str]:
+    return [
+        (_option(name if value else f"no_{name}") if isinstance(value, bool) else f"{_option(name)}={value}")
+        for name, value in values.items()
+        if value is not None
+    ]
 
 
 def resumed_settings(given: argparse.Namespace, earlier: Settings) -> Settings:

@@ -26,24 +26,37 @@ import filelock
 import numpy as np
 
 from minigan import checkpoint, pictures
+from minigan.checkpoint import FORMAT, Checkpoint, Newer, NotWhole, refuse_newer
 from minigan.errors import UserError
-from minigan.files import replacing
+from minigan.files import UNFINISHED, remove_unfinished, replacing
 from minigan.options import Settings, kept_settings
 from minigan.sources import printable
 
 __all__ = ["Run", "free_folder"]
 
+LOCK = ("lock", "process")  # files in checkpoints/ by which one process keeps the others out
+
 
 def free_folder(folder: Path) -> None:
-    """Raise UserError unless `folder` may be filled: it does not exist yet, or it is empty."""
+    """Raise UserError unless `folder` may be filled: it does not exist yet, or holds no files.
+
+    What is left of a run that was killed before it had a config.json does not count.
+    """
     try:
-        taken = any(folder.iterdir())
+        taken = _holds_files(folder)
     except FileNotFoundError:
         return
     except OSError as error:
         raise UserError(f"{folder}: cannot be a folder for results ({error.strerror}): give another one") from error
     if taken:
         raise UserError(f"{folder}: holds files already: give a new or an empty folder")
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(
+        _holds_files(path) if path.is_dir() else path.name not in LOCK and path.suffix != UNFINISHED
+        for path in folder.iterdir()
+    )
 
 
 class Run:
@@ -58,20 +71,20 @@ class Run:
 
     @classmethod
     def create(cls, folder: Path, settings: Settings, about: dict, skipped: list[tuple[str, str]]) -> Run:
-        """A new run in `folder`. Raises UserError, and leaves nothing, if it is not free or cannot be written."""
+        """A new run in `folder`. Raises UserError, and leaves no file, if it is not free or cannot be written."""
         free_folder(folder)
         run = cls(folder, settings, about)
-        with run._writing():
-            (folder / "checkpoints").mkdir(parents=True)  # is refused where another run was faster
-        try:
-            with run._writing():
-                (folder / "samples").mkdir()
+        with run.alone():
+            if (folder / "config.json").exists():
+                raise UserError(f"{folder}: another run has just begun in it: give another --out")
+            try:
                 if skipped:
-                    run._write("skipped.txt", "".join(f"{printable(name)}: {reason}\n" for name, reason in skipped))
-            run.configure(settings)
-        except UserError:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+                    with run._writing():
+                        run._write("skipped.txt", "".join(f"{printable(name)}: {reason}\n" for name, reason in skipped))
+                run.configure(settings)  # the last: a folder that has no config.json is free
+            except UserError:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
         return run
 
     @classmethod
@@ -80,16 +93,19 @@ class Run:
         path = folder / "config.json"
         try:
             about = json.loads(path.read_text())
+            refuse_newer(path, about.pop("format", None))
             return cls(folder, kept_settings(about.pop("settings")), about)
         except OSError as error:
             raise UserError(f"{folder}: no run's folder ({path.name}: {error.strerror}): check the path") from error
+        except Newer:
+            raise
         except (ValueError, LookupError, TypeError, AttributeError, UserError) as error:
             raise UserError(f"{path}: broken ({error}): restore it, or begin a new run") from error
 
     def configure(self, settings: Settings) -> None:
         """Keep these settings, with which the run begins or goes on."""
         self.settings = settings
-        text = json.dumps({"settings": dataclasses.asdict(settings), **self.about}, indent=2)
+        text = json.dumps({"format": FORMAT, "settings": dataclasses.asdict(settings), **self.about}, indent=2)
         with self._writing():
             self._write("config.json", text + "\n")
 
@@ -97,30 +113,32 @@ class Run:
         """Every checkpoint, the newest last."""
         return sorted((self.folder / "checkpoints").glob("*.safetensors"))
 
-    def newest_checkpoint(self) -> Path:
-        """The newest that is whole; those after it are named. Raises UserError if there is none."""
+    def newest_checkpoint(self) -> Checkpoint:
+        """The newest that is whole; those after it are named. Raises UserError if there is none, or it is a newer
+        minigan's.
+        """
         broken = []
         for path in reversed(self.checkpoints()):
             try:
-                checkpoint.load(path)
-            except UserError as error:
+                found = checkpoint.load(path)
+            except NotWhole as error:
                 broken.append(error)
                 continue
             for error in broken:
                 print(f"minigan: {error}: {path.name} is used instead", file=sys.stderr)
-            return path
+            return found
         if broken:
             raise UserError(f"{broken[0]}, and there is no earlier one: begin a new run")
         raise UserError(f"{self.folder}: holds no checkpoint yet: train it first")
 
-    def checkpoint_at(self, step: int) -> Path:
-        """The checkpoint of that step. Raises UserError, which lists the steps that have one, if it has none."""
+    def checkpoint_at(self, step: int) -> Checkpoint:
+        """That of a step. Raises UserError, which lists the steps that have one, if it has none, or it is broken."""
         path = self._checkpoint(step)
         if path not in (found := self.checkpoints()):
             steps = ", ".join(other.stem.lstrip("0") for other in found)
             advice = f"give one of {steps}" if steps else "train it first"
             raise UserError(f"{self.folder}: holds no checkpoint of step {step}: {advice}")
-        return path
+        return checkpoint.load(path)
 
     def samples(self) -> list[Path]:
         """Every sample picture, the newest last."""
@@ -145,9 +163,12 @@ class Run:
             checkpoint.save(path, arrays, state)
         return path
 
-    def keep_checkpoints(self, newest: int, every: int | None) -> None:
-        """Delete all but the newest ones, and those whose step is a multiple of `every`."""
-        for path in self.checkpoints()[:-newest]:
+    def keep_checkpoints(self, step: int, newest: int, every: int | None) -> None:
+        """Of those up to this step, delete all but the newest and those whose step is a multiple of `every`.
+
+        Where the run has gone on from an earlier one, those after it are broken, and stand for none that is whole.
+        """
+        for path in [path for path in self.checkpoints() if int(path.stem) <= step][:-newest]:
             if every is None or int(path.stem) % every:
                 with self._writing():
                     path.unlink(missing_ok=True)
@@ -158,9 +179,11 @@ class Run:
 
         The system lets go of a lock when its process ends, however it ends: what a killed run leaves stops nobody.
         """
-        lock = filelock.FileLock(self.folder / "checkpoints" / "lock")
-        process = self.folder / "checkpoints" / "process"
+        checkpoints = self.folder / "checkpoints"
+        lock, process = filelock.FileLock(checkpoints / "lock"), checkpoints / "process"
         with self._writing():
+            for place in (checkpoints, self.folder / "samples"):
+                place.mkdir(parents=True, exist_ok=True)
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -168,7 +191,9 @@ class Run:
                 raise UserError(f"{self.folder}: process {number} is training in it: wait for it, or stop it") from None
         try:
             with self._writing():
-                self._write("checkpoints/process", str(os.getpid()))
+                for place in (checkpoints, self.folder / "samples", self.folder):
+                    remove_unfinished(place)
+                process.write_text(str(os.getpid()))
             yield
         finally:
             process.unlink(missing_ok=True)
@@ -189,24 +214,42 @@ class Run:
         return path
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Add a row to log.jsonl."""
+        """Add a row to log.jsonl. It is on the disk before any checkpoint after it."""
         with self._writing(), (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def rows(self, name: str = "log.jsonl") -> list[dict]:
-        """The log so far, or another file of rows. Raises UserError if a line is broken."""
+        """The log so far, or another file of rows. A last line without an end is none yet.
+
+        Raises UserError if another is broken.
+        """
         path = self.folder / name
         try:
-            return [json.loads(line) for line in path.read_text().splitlines()]
+            return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
         except FileNotFoundError:
             return []
         except ValueError as error:
             raise UserError(f"{path}: broken ({error}): delete the line, or the file") from error
 
-    def rewind(self, step: int) -> None:
-        """Forget the rows after `step`: a resumed run logs them again."""
+    def rewind(self, step: int, log_every: int) -> int:
+        """Forget what an uninterrupted run would not have at `step`; returns the step of the last row that it has.
+
+        These are the rows and samples after it, which come again, and those of `step` itself if they are there only
+        because the run stopped then: it logs every `log_every` steps.
+        """
+
+        def stays(at: int, every: int) -> bool:
+            return at < step or (at == step and at % every == 0)
+
         with self._writing():
-            self._write("log.jsonl", "".join(json.dumps(row) + "\n" for row in self.rows() if row["step"] <= step))
+            rows = [row for row in self.rows() if stays(row["step"], log_every)]
+            self._write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+            for path in self.samples():
+                if not stays(int(path.stem), self.settings.sample_every):
+                    path.unlink()
+        return rows[-1]["step"] if rows else 0
 
     def plot(self) -> None:
         """Draw losses.png from the log."""
@@ -230,10 +273,10 @@ class Run:
         try:
             yield
         except OSError as error:
-            reason = error.strerror or error
-            raise UserError(
-                f"{self.folder}: cannot be written ({reason}): free the disk or give another --out"
-            ) from error
+            remedy = "free the disk or give another --out"
+            if saved := self.checkpoints():
+                remedy = f"free the disk, and go on from {saved[-1]} with --resume {self.folder}"
+            raise UserError(f"{self.folder}: cannot be written ({error.strerror or error}): {remedy}") from error
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.folder / name) as file:

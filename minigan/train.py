@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from minigan import checkpoint, data, faces, ops, options, report
+from minigan import data, faces, ops, options, report
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.batches import Batches
 from minigan.cache import digest_of
+from minigan.checkpoint import Checkpoint
 from minigan.command import Interrupt, choose_device, in_words, run_command
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
@@ -36,6 +37,7 @@ from minigan.reporter import Reporter
 from minigan.run import Run, free_folder
 from minigan.table import layer_table, step_multiply_adds
 from minigan.tensorboard import TensorBoard
+from minigan.verify_resume import verify_resume
 
 LOG_EVERY = 20  # steps
 FACES = 4096  # are drawn where no data is given
@@ -97,9 +99,7 @@ class Game:
 
     def save(self, run: Run, seconds: float) -> Path:
         """A checkpoint of everything that the next step depends on."""
-        arrays = self.arrays()
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise diverged(self, run, self.step_count)
+        self.check(run)
         state = {
             "step": self.step_count,
             "seconds": seconds,
@@ -108,19 +108,30 @@ class Game:
             "adam_g": self.adam_g.step_count,
             "adam_d": self.adam_d.step_count,
         }
-        return run.save_checkpoint(self.step_count, arrays, state)
+        return run.save_checkpoint(self.step_count, self.arrays(), state)
+
+    def check(self, run: Run) -> None:
+        """Raise UserError if a number is not finite, which the losses need not show: tanh of an infinity is 1."""
+        if self.first_bad() is not None:
+            raise diverged(self, run, self.step_count)
+
+    def first_bad(self) -> str | None:
+        """The name of the first tensor in which a number is not finite."""
+        return next((name for name, array in self.arrays().items() if not np.isfinite(array).all()), None)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that is in a checkpoint, by name: generator.1.w, adam_g.m."""
         return {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
 
-    def load(self, path: Path) -> float:
+    def load(self, saved: Checkpoint) -> float:
         """Go on from a checkpoint; returns the seconds trained until then."""
-        arrays, state = checkpoint.load(path)
+        state = saved.state
         for prefix, part in self._parts():
-            checkpoint.restore(path, arrays, prefix, part)
+            saved.restore(prefix, part)
         if state["order"] != self._order():
-            raise UserError(f"{path}: its pictures came in another order, of {state['order']}: it is another run's")
+            raise UserError(
+                f"{saved.path}: its pictures came in another order, of {state['order']}: it is another run's"
+            )
         self.step_count, self.noise.position = state["step"], state["noise"]
         self.adam_g.step_count, self.adam_d.step_count = state["adam_g"], state["adam_d"]
         return state["seconds"]
@@ -156,23 +167,24 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
                 run.log(row := progress.row(game.device.memory()))
                 say("row", **row)
             if over or step % settings.sample_every == 0:
+                game.check(run)
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
                 run.plot()
                 report.write(run)
             if over or step % (settings.save_every * batches.per_epoch) == 0:
                 say("checkpoint", step=step, path=game.save(run, progress.seconds))
                 archived = settings.archive_every and settings.archive_every * batches.per_epoch
-                run.keep_checkpoints(settings.keep, archived)
+                run.keep_checkpoints(step, settings.keep, archived)
     progress.end(run, stopped=interrupt.asked)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:
     """What is said when the numbers after `step` are not finite: where, and what to do."""
-    bad = (name for name, array in game.arrays().items() if not np.isfinite(array).all())
+    where = game.first_bad() or "the losses"
     good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
     last = f"the last good checkpoint is {good[-1]}" if good else "no good checkpoint was saved yet"
     return UserError(
-        f"{run.folder}: the numbers are not finite any more after step {step:,}, first in {next(bad, 'the losses')}: "
+        f"{run.folder}: the numbers are not finite any more after step {step:,}, first in {where}: "
         f"begin a new run with lower --lr-g and --lr-d; {last}"
     )
 
@@ -245,7 +257,6 @@ def train(arguments: list[str] | None = None) -> None:
     if given.resume:
         run = Run.open(given.resume)
         settings = options.resumed_settings(given, run.settings)
-        newest = run.newest_checkpoint()
     else:
         settings = options.new_settings(given)
         folder = given.out or Path("runs", datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S"))
@@ -260,6 +271,9 @@ def train(arguments: list[str] | None = None) -> None:
     count = len(pictures.images)
     text = f"{count:,} {source}, {settings.size}x{settings.size} {settings.mode}"
     reporter.say("pictures", text, count=count, size=settings.size, mode=settings.mode)
+    if given.verify_resume:
+        verify_resume(settings, pictures.images, device.name, given.threads, reporter)
+        return
     game, batches = Game(settings, device), Batches(pictures.images, settings, device)
     g_size, d_size = (sum(p.size for p in parameters) for parameters in (game.g_parameters, game.d_parameters))
     text = f"{settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}"
@@ -274,13 +288,13 @@ def train(arguments: list[str] | None = None) -> None:
         seconds, logged = 0.0, 0
         if given.resume:
             same_pictures(run, pictures, source)
-            seconds = game.load(newest)
+            if run.checkpoints():  # else it was killed before its first
+                seconds = game.load(run.newest_checkpoint())
             if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
                 raise UserError(
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
-            logged = game.step_count - game.step_count % LOG_EVERY  # where a run stops, it logs a row of its own
-            run.rewind(logged)
+            logged = run.rewind(game.step_count, LOG_EVERY)
             run.about |= {"device": device.name, "commands": [*run.about.get("commands", []), command]}
             run.configure(settings)
         text = f"{run.folder}, step {game.step_count:,}"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import kernels
-from minigan import autograd, checkpoint, train
+from minigan import autograd, train
 from minigan.autograd import Tensor
 from minigan.options import new_settings, parse
 from minigan.run import Run
@@ -89,7 +89,7 @@ def test_a_run_goes_on_with_the_other(tmp_path, monkeypatch, before, after):
         for part in parts[1:]:
             train.train(["--resume", str(folder), *part])
         run = Run.open(folder)
-        arrays, _ = checkpoint.load(run.newest_checkpoint())
+        arrays = run.newest_checkpoint().arrays
         return run.settings.fusion, {name: array.tobytes() for name, array in arrays.items()}
 
     fusion, changed = saved("changed", [before, "--epochs", "1"], [after, "--epochs", "2"])

@@ -363,8 +363,8 @@ def test_a_run_without_a_whole_checkpoint(run, capsys, here):
     (folder / "config.json").write_bytes((run.folder / "config.json").read_bytes())
     assert f"{folder}: holds no checkpoint yet: train it first" in refusal(capsys, folder)
     assert f"{folder}: holds no checkpoint of step 4: train it first" in refusal(capsys, folder, "--checkpoint", 4)
-    newest = folder / "checkpoints" / run.newest_checkpoint().name
-    newest.write_bytes(run.newest_checkpoint().read_bytes()[:-4])
+    newest = folder / "checkpoints" / run.checkpoints()[-1].name
+    newest.write_bytes(run.checkpoints()[-1].read_bytes()[:-4])
     line = refusal(capsys, folder)
     assert f"{newest}: not a whole checkpoint (" in line
     assert "there is no earlier one: begin a new run" in line

@@ -1,0 +1,155 @@
+"""See for yourself that nothing is lost:  python -m minigan.train --verify-resume
+
+Two short runs are made by the command itself, each process a new one, in a temporary folder and on a few of the
+pictures: one of two epochs, and one of one epoch that is then resumed. What they leave must be equal to the bit.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import io
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from minigan import checkpoint, options, pictures
+from minigan.errors import UserError
+from minigan.options import Settings
+from minigan.progress import MEASURED
+from minigan.reporter import Reporter
+from minigan.run import Run
+
+__all__ = ["Different", "compare", "verify_resume"]
+
+EPOCHS = 2  # are enough: the second begins with another order of the pictures
+STEPS = 3  # an epoch
+
+
+class Different(Exception):
+    """The first thing in which two runs differ."""
+
+
+def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: int | None, reporter: Reporter) -> None:
+    """Make the two runs, compare them, and say so. Ends the program with status 1 if they differ.
+
+    settings: of the training that is meant, but for its length. images: uint8 (M,H,W,C). device: its name.
+
+    Raises
+    ------
+    UserError: a run could not be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="minigan-") as name:
+        straight, resumed, source = (Path(name, part) for part in ("straight", "resumed", "pictures.zip"))
+        few = images[: STEPS * settings.batch_size]
+        write_zip(few, source)
+        settings = dataclasses.replace(
+            settings, data=str(source), device=device, epochs=EPOCHS, minutes=None,
+            save_every=1, sample_every=1, keep=EPOCHS, archive_every=None,
+        )  # fmt: skip
+        begin = options.said(settings)
+        half, threaded = EPOCHS // 2, [] if threads is None else [f"--threads={threads}"]
+        reporter.say("verifying", f"with {len(few):,} of the pictures, in a temporary folder", pictures=len(few))
+        _train(*begin, *threaded, "--out", straight)
+        reporter.say("straight", f"--epochs {EPOCHS}")
+        _train(*begin, *threaded, "--out", resumed, "--epochs", half)
+        _train("--resume", resumed, *threaded, "--epochs", EPOCHS)
+        reporter.say("resumed", f"--epochs {half}, then --resume --epochs {EPOCHS}")
+        try:
+            equal = compare(Run.open(straight), Run.open(resumed))
+        except Different as difference:
+            reporter.say("different", str(difference), first=str(difference))
+            reporter.say("verified", f"NO: on {device} a resumed run is not the uninterrupted one", equal=False)
+            sys.exit(1)
+    for line in equal:
+        reporter.say("equal", line, what=line)
+    reporter.say("verified", f"on {device} a resumed run is the uninterrupted one, to the bit", equal=True)
+
+
+def compare(one: Run, other: Run) -> list[str]:
+    """What two runs have in common to the bit: checkpoints, samples and logs, but for what is measured; a line for each kind.
+
+    Raises
+    ------
+    Different: at the first thing that is not equal.
+    UserError: what a run left is broken.
+    """
+    steps = [int(path.stem) for path in one.checkpoints()]
+    _same("checkpoints, of steps", steps, [int(path.stem) for path in other.checkpoints()])
+    for paths in zip(one.checkpoints(), other.checkpoints(), strict=True):
+        first, second = map(checkpoint.load, paths)
+        at = f"checkpoint {paths[0].stem}:"
+        _same(f"{at} names of tensors", sorted(first.arrays), sorted(second.arrays))
+        for name, array in first.arrays.items():
+            _same_bits(f"{at} {name}", array, second.arrays[name])
+        _same_items(at, first.state, second.state)
+        arrays = first.arrays
+    _same("samples, of steps", *([int(path.stem) for path in run.samples()] for run in (one, other)))
+    contents = [[path.read_bytes() for path in run.samples()] for run in (one, other)]
+    for path, first, second in zip(one.samples(), *contents, strict=True):
+        if first != second:
+            raise Different(f"samples/{path.name}: other bytes")
+    rows = [run.rows() for run in (one, other)]
+    _same("log, rows of steps", *([row["step"] for row in each] for each in rows))
+    for first, second in zip(*rows, strict=True):
+        _same_items(f"log, step {first['step']}:", first, second)
+    numbers = collections.Counter()  # by the part of the game, generator or adam_d
+    for name, array in arrays.items():
+        numbers[name.partition(".")[0]] += array.size
+    return [
+        f"checkpoints of steps {_listed(steps)}, with every counter; in each",
+        *(f"  {part}, {count:,} numbers" for part, count in numbers.items()),
+        f"samples of steps {_listed(int(path.stem) for path in one.samples())}, {sum(map(len, contents[0])):,} bytes",
+        f"log of steps {_listed(row['step'] for row in rows[0])}, but for what is measured",
+    ]
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(map(str, steps))
+
+
+def _same(what: str, first: object, second: object) -> None:
+    if first != second:
+        raise Different(f"{what} {first} and {second}")
+
+
+def _same_items(what: str, first: dict, second: dict) -> None:
+    """Whether two of a run's JSON objects are equal, but for what is measured."""
+    for name in first | second:
+        if name not in MEASURED:
+            _same(f"{what} {name}", first.get(name), second.get(name))
+
+
+def _same_bits(what: str, first: np.ndarray, second: np.ndarray) -> None:
+    _same(what, f"{first.dtype} {first.shape}", f"{second.dtype} {second.shape}")
+    a, b = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, -1) for array in (first, second))
+    if len(wrong := np.flatnonzero((a != b).any(axis=1))):
+        at = tuple(map(int, np.unravel_index(wrong[0], first.shape)))
+        count = f"{len(wrong):,} of {first.size:,} numbers"
+        raise Different(f"{what}: {count}, the first at {at}, where {first[at]!s} and {second[at]!s} stand")
+
+
+def write_zip(images: np.ndarray, path: Path) -> Path:
+    """A .zip of pictures, uint8 (M,H,W,C), without loss. It has no date: of the same ones the cache has it already."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, image in enumerate(images):
+            file = io.BytesIO()
+            pictures.grid(image[None], pad=0).save(file, "PNG")
+            archive.writestr(zipfile.ZipInfo(f"{i:06d}.png"), file.getvalue())
+    os.utime(path, (0, 0))
+    return path
+
+
+def _train(*arguments: object) -> None:
+    """The command, in a process of its own."""
+    command = [sys.executable, "-m", "minigan.train", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        last = done.stderr.strip().rpartition("\n")[2] or f"status {done.returncode}"
+        raise UserError(f"a run to be compared failed: {last.removeprefix('minigan: error: ')}")
