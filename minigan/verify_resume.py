@@ -73,7 +73,7 @@ def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: 
 
 
 def compare(one: Run, other: Run) -> list[str]:
-    """What two runs have in common to the bit: checkpoints, samples and logs, but for what is measured; a line for each kind.
+    """What is equal, to the bit, in what two runs left: checkpoints, samples and logs, but for what is measured.
 
     Raises
     ------
