@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,10 @@ import numpy as np
 import pytest
 from commands import refused
 from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.wait import WebDriverWait
 
 import kernels
 from minigan import options, report
@@ -303,3 +308,208 @@ def test_a_chart_has_a_few_round_ticks():
             assert 2 <= len(ticks) <= 9
             assert ticks[0] == 0
             assert ticks[-1] <= end * 1.001
+
+
+# ---- in a browser ------------------------------------------------------------
+
+CONTROLS = "a[href], button, input, summary, [tabindex='0']"  # what a keyboard has to reach
+
+# The least contrast of any text with what is behind it (WCAG 2.2, 1.4.3), and what text that is.
+CONTRAST = """
+const channels = colour => colour.match(/[\\d.]+/g).map(Number);
+const linear = c => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+const luminance = colour => {
+  const [r, g, b] = channels(colour).slice(0, 3).map(linear);
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+};
+const behind = element => {
+  for (; element; element = element.parentElement) {
+    const colour = getComputedStyle(element).backgroundColor;
+    if (channels(colour).length === 3) return colour;  // a fourth number is transparency
+  }
+};
+const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+const found = [];
+for (const element of document.body.querySelectorAll(arguments[0])) {
+  const colour = getComputedStyle(element)[arguments[1]];
+  found.push([ratio(luminance(colour), luminance(behind(element))), element.outerHTML.slice(0, 80)]);
+}
+return found.sort((a, b) => a[0] - b[0])[0];
+"""
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Path:
+    """The report of a run with everything in it."""
+    return report.write(full_run(tmp_path_factory.mktemp("browser") / "run"))
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A browser without a window, for which every host name is unknown."""
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not (browser and driver):
+        pytest.skip("no Chromium with its driver: apt-get install chromium chromium-driver")
+    wanted = webdriver.ChromeOptions()
+    wanted.binary_location = browser
+    wanted.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    # no-sandbox: in a container there is none; the page is the test's own
+    for argument in ("headless=new", "no-sandbox", "disable-dev-shm-usage", "host-resolver-rules=MAP * ~NOTFOUND"):
+        wanted.add_argument(f"--{argument}")
+    with webdriver.Chrome(wanted, webdriver.ChromeService(driver)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def browser(chromium, page):
+    """The page, freshly opened from the disk in a window of a laptop's size."""
+    screen(chromium, 1280)
+    chromium.get(page.as_uri())
+    return chromium
+
+
+def screen(browser, width: int, scheme: str = "light") -> None:
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def one(browser, selector: str):
+    return browser.find_element(By.CSS_SELECTOR, selector)
+
+
+def every(browser, selector: str) -> list:
+    return browser.find_elements(By.CSS_SELECTOR, selector)
+
+
+def shown(browser) -> str:
+    """The step of the sample that can be seen, which is one."""
+    (image,) = [image for image in every(browser, "#frames img") if image.is_displayed()]
+    assert browser.execute_script("return arguments[0].naturalWidth", image) > 0
+    return image.get_attribute("data-step")
+
+
+def marked(browser) -> list[float]:
+    """Where the charts mark a step, from 0 to 1 of their width."""
+    script = "return [...document.querySelectorAll('.now')].map(line => {const plot = line.ownerSVGElement; \
+        return line.transform.baseVal[0].matrix.e / plot.width.baseVal.value})"
+    return browser.execute_script(script)
+
+
+def test_it_loads_without_an_error_or_the_network(browser):
+    """Nothing on the console, every picture there, nothing fetched; and what would be fetched is refused."""
+    assert browser.get_log("browser") == []
+    pictures = "return [...document.images].filter(image => !image.hidden && !image.naturalWidth).length"
+    assert browser.execute_script(pictures) == 0
+    fetched = "return performance.getEntriesByType('resource').map(entry => entry.name.slice(0, 5))"
+    assert set(browser.execute_script(fetched)) <= {"data:"}
+    refuse = """
+        document.addEventListener("securitypolicyviolation", event => arguments[0](event.effectiveDirective));
+        new Image().src = "http://127.0.0.1/cat.png";
+    """
+    assert browser.execute_async_script(refuse) == "img-src"
+
+
+def test_the_slider_goes_through_the_samples(browser):
+    """With the arrow keys: picture, caption, the slider's words and the marks in the curves go together."""
+    slider = one(browser, "input[type=range]")
+    assert (shown(browser), marked(browser)) == ("400", [1, 1, 1])
+    slider.send_keys(Keys.ARROW_LEFT)
+    assert (shown(browser), marked(browser)) == ("300", [0.75, 0.75, 0.75])
+    assert one(browser, "#when").text == "step 300, epoch 37.5, after 30 s"
+    assert slider.get_attribute("aria-valuetext") == "step 300, epoch 37.5, after 30 s"
+    slider.send_keys(Keys.HOME)
+    assert (shown(browser), marked(browser)) == ("0", [0, 0, 0])
+    slider.send_keys(Keys.ARROW_RIGHT)
+    assert shown(browser) == "100"
+
+
+def test_it_plays(browser):
+    """From the first sample to the newest, and stops there; a second click stops at once."""
+    button = one(browser, "button")
+    button.click()
+    assert (button.text, shown(browser)) == ("Pause", "0")
+    WebDriverWait(browser, 10, 0.05).until(lambda _: shown(browser) == "200")
+    button.click()
+    assert button.text == "Play"
+    button.click()
+    WebDriverWait(browser, 10, 0.05).until(lambda _: button.text == "Play")
+    assert shown(browser) == "400"
+
+
+def test_without_a_script_the_newest_sample_is_there(browser):
+    """And no control that would do nothing."""
+    browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        browser.refresh()
+        assert shown(browser) == "400"
+        assert not one(browser, "#controls").is_displayed()
+    finally:
+        browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+@pytest.mark.parametrize("width", [320, 360, 768, 1280])
+def test_it_fits_any_screen(browser, width):
+    """Nothing sticks out on the side, with every table opened; on a phone letters and controls have a readable size."""
+    screen(browser, width)
+    browser.execute_script("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    sides = "const {scrollWidth, clientWidth} = document.documentElement; return [scrollWidth, clientWidth]"
+    needed, there = browser.execute_script(sides)
+    assert needed <= there <= width
+    size = (
+        "return Math.min(...[...document.querySelectorAll('p, td, th, dd, dt, figcaption, h1, h2')]"
+        ".map(element => parseFloat(getComputedStyle(element).fontSize)))"
+    )
+    assert browser.execute_script(size) >= 12  # pixels
+    for control in every(browser, "button, input"):
+        assert control.size["height"] >= 44  # pixels, a finger's
+
+
+def test_a_keyboard_reaches_every_control(browser):
+    """With Tab alone, in the order of the page, and it can be seen which one has the focus."""
+    wanted = [element for element in every(browser, CONTROLS) if element.is_displayed()]
+    assert {"a", "button", "input", "summary", "div"} == {element.tag_name for element in wanted}
+    reached = []
+    for _ in wanted:
+        browser.switch_to.active_element.send_keys(Keys.TAB)
+        reached.append(browser.switch_to.active_element)
+        assert reached[-1].value_of_css_property("outline-style") == "solid"
+    assert reached == wanted
+
+
+def test_a_screen_reader_is_told_everything(browser):
+    """Landmarks, one first heading and no level left out, and a name for every control, picture, chart and table."""
+    browser.execute_script("document.querySelectorAll('details').forEach(details => { details.open = true; })")
+    assert one(browser, "html").get_attribute("lang") == "en"
+    assert browser.title == "run, a run of minigan"
+    for landmark in ("header", "nav", "main", "footer"):
+        assert len(every(browser, landmark)) == 1
+    levels = [int(heading.tag_name[1]) for heading in every(browser, "h1, h2, h3, h4")]
+    assert levels.count(1) == 1
+    assert levels[0] == 1
+    assert max(np.diff(levels)) == 1
+    for element in every(
+        browser, f"{CONTROLS}, section, svg[role=img], table, #frames img:not([hidden]), figure > img"
+    ):
+        assert element.accessible_name, element.get_attribute("outerHTML")[:200]
+    for table in every(browser, "table"):
+        assert table.find_elements(By.CSS_SELECTOR, "caption")
+        assert table.find_elements(By.CSS_SELECTOR, "th[scope=col]")
+    assert every(browser, "svg:not([role=img]):not([aria-hidden]):not([role=img] svg)") == []
+    links = [link.get_attribute("href").partition("#")[2] for link in every(browser, "nav a")]
+    assert links == [heading.get_attribute("id") for heading in every(browser, "h2")]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_its_colours_can_be_told_apart(browser, scheme):
+    """Text has 4.5 times the light of what is behind it, or the other way round; curves and the slider 3 times."""
+    screen(browser, 1280, scheme)
+    least, text = browser.execute_script(CONTRAST, ":not(svg *, script, img, input)", "color")
+    assert least >= 4.5, text
+    least, text = browser.execute_script(CONTRAST, "svg text", "fill")
+    assert least >= 4.5, text
+    least, curve = browser.execute_script(CONTRAST, ".mean, .now, .middle", "stroke")
+    assert least >= 3, curve
+    assert browser.execute_script(CONTRAST, "input", "accentColor")[0] >= 3
