@@ -50,7 +50,7 @@ class TensorBoard:
     def _begin(self, folder: Path, step: int) -> None:
         """A new file, which takes back what earlier ones say of `step` and after: a resumed run says it again."""
         folder.mkdir(exist_ok=True)
-        self._file = self._open(str(folder / "events"), f".{step:08d}")  # in the order of their names, by time and step
+        self._file = self._open(str(folder / "events"), f".{time.time_ns()}")  # read in the order of their names
         self._file.write_event(self._event(wall_time=time.time(), step=step, session_log={"status": "START"}))
         self._file.flush()
 
