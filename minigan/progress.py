@@ -99,9 +99,9 @@ class Progress:
             "memory_mib": memory and round(memory / 2**20),
         }
 
-    def end(self, run: Run, stopped: bool) -> None:
-        """After the last step: where everything is, and the two commands most wanted next. stopped: before its time."""
-        folder, outcome = shlex.quote(str(run.folder)), "stopped" if stopped else "done"
+    def end(self, run: Run) -> None:
+        """After the run has ended: where everything is, and the two commands most wanted next."""
+        folder, outcome = shlex.quote(str(run.folder)), run.about["outcome"]
         more = f" --epochs {2 * self.settings.epochs}" if self.step >= self.last_step else ""
         found = {
             **run.places(),

@@ -63,7 +63,7 @@ class Run:
     """A run's folder.
 
     settings: what it trains with. about: the rest of its config.json, "device", "pictures" (their number), "digest" (of
-    their pixels), "commands", "started" and "versions".
+    their pixels), "commands", "outcome", "started" and "versions".
     """
 
     def __init__(self, folder: Path, settings: Settings, about: dict):
@@ -108,6 +108,11 @@ class Run:
         text = json.dumps({"format": FORMAT, "settings": dataclasses.asdict(settings), **self.about}, indent=2)
         with self._writing():
             self._write("config.json", text + "\n")
+
+    def end(self, outcome: str) -> None:
+        """Keep how it ended: "done"; "stopped", before its time; or "diverged", to numbers that are not finite."""
+        self.about["outcome"] = outcome
+        self.configure(self.settings)
 
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, the newest last."""
@@ -198,6 +203,17 @@ class Run:
         finally:
             process.unlink(missing_ok=True)
             lock.release()
+
+    def trained_by(self) -> int | None:
+        """The number of the process that trains in it now, if one does."""
+        try:
+            number = int((self.folder / "checkpoints" / "process").read_text())
+            with filelock.FileLock(self.folder / "checkpoints" / "lock").acquire(timeout=0):
+                return None  # that process was killed
+        except FileNotFoundError:
+            return None
+        except filelock.Timeout:
+            return number
 
     def save_sample(self, step: int, images: np.ndarray) -> Path:
         """A grid of `images` (N,H,W,C) in [-1, 1]; small ones are enlarged by a whole number, never smoothed."""

@@ -175,11 +175,13 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
                 say("checkpoint", step=step, path=game.save(run, progress.seconds))
                 archived = settings.archive_every and settings.archive_every * batches.per_epoch
                 run.keep_checkpoints(step, settings.keep, archived)
-    progress.end(run, stopped=interrupt.asked)
+    run.end("stopped" if interrupt.asked else "done")
+    progress.end(run)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:
-    """What is said when the numbers after `step` are not finite: where, and what to do."""
+    """What ends a run whose numbers after `step` are not finite: it says where, and what to do."""
+    run.end("diverged")
     where = game.first_bad() or "the losses"
     good = [str(path) for path in run.checkpoints() if int(path.stem) < step]
     last = f"the last good checkpoint is {good[-1]}" if good else "no good checkpoint was saved yet"
@@ -228,6 +230,7 @@ def about(device: kernels.Device, pictures: data.Pictures, command: str) -> dict
         "pictures": len(pictures.images),
         "digest": pictures.digest,
         "commands": [command],
+        "outcome": None,  # yet (see Run.end)
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
             "python": platform.python_version(),
@@ -295,7 +298,8 @@ def train(arguments: list[str] | None = None) -> None:
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
             logged = run.rewind(game.step_count, LOG_EVERY)
-            run.about |= {"device": device.name, "commands": [*run.about.get("commands", []), command]}
+            commands = [*run.about.get("commands", []), command]
+            run.about |= {"device": device.name, "commands": commands, "outcome": None}
             run.configure(settings)
         text = f"{run.folder}, step {game.step_count:,}"
         reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)
