@@ -112,9 +112,9 @@ def test_quiet_says_where_the_run_is(capsys):
 def test_the_last_words_can_be_typed_as_they_stand(capsys, limit):
     """The folder, whose name a shell would split, and what is in it; and both commands do what they say."""
     lines = said(capsys, "--out", "my cats; run", limit)
-    last = dict(line.split(maxsplit=1) for line in lines[-7:])
-    assert list(last) == ["done", "folder", "samples", "weights", "log", "resume", "generate"]
-    assert all(Path(last[name]).exists() for name in ("folder", "samples", "weights", "log"))
+    last = dict(line.split(maxsplit=1) for line in lines[-8:])
+    assert list(last) == ["done", "folder", "samples", "report", "weights", "log", "resume", "generate"]
+    assert all(Path(last[name]).exists() for name in ("folder", "samples", "report", "weights", "log"))
     before = Run.open(Path(last["folder"])).checkpoints()[-1]
     for name, command in (("resume", train.train), ("generate", generate.generate)):
         words = shlex.split(last[name])
