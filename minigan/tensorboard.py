@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from minigan.errors import UserError
+from minigan.run import Run
 
 __all__ = ["TensorBoard"]
 
@@ -36,7 +37,7 @@ class TensorBoard:
         try:
             match event:
                 case "run":
-                    self._begin(facts["folder"] / "tensorboard", facts["logged"] + 1)
+                    self._begin(Run.open(facts["folder"]), facts["step"])
                 case "row":
                     values = {name: value for name, value in facts.items() if name != "step" and value is not None}
                     self._write(facts["step"], [{"tag": name, "simple_value": value} for name, value in values.items()])
@@ -47,12 +48,19 @@ class TensorBoard:
         except OSError as error:
             raise UserError(f"--tensorboard: cannot be written ({error.strerror or error}): free the disk") from error
 
-    def _begin(self, folder: Path, step: int) -> None:
-        """A new file, which takes back what earlier ones say of `step` and after: a resumed run says it again."""
+    def _begin(self, run: Run, step: int) -> None:
+        """A new file, which takes back what earlier ones say of `step` and after, but for what the run has kept."""
+        folder = run.folder / "tensorboard"
         folder.mkdir(exist_ok=True)
         self._file = self._open(str(folder / "events"), f".{time.time_ns()}")  # read in the order of their names
         self._file.write_event(self._event(wall_time=time.time(), step=step, session_log={"status": "START"}))
         self._file.flush()
+        for row in run.rows():
+            if row["step"] >= step:
+                self("row", row)
+        for path in run.samples():
+            if int(path.stem) >= step:
+                self("sample", {"step": int(path.stem), "path": path})
 
     def _write(self, step: int, values: list[dict]) -> None:
         summary = self._summary(value=values)

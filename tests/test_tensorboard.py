@@ -18,9 +18,9 @@ SMALL = ["--preset", "tiny32", "--size", "16", "--batch-size", "4", "--z-dim", "
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> None:
-    """An empty folder to run commands in; two batches an epoch, and a row every other step."""
+    """An empty folder to run commands in; three batches an epoch, and a row every other step."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(train, "FACES", 8)
+    monkeypatch.setattr(train, "FACES", 12)
     monkeypatch.setattr(train, "LOG_EVERY", 2)
     monkeypatch.setattr(Run, "plot", lambda run: None)
 
@@ -71,16 +71,17 @@ def assert_log_and_samples(run: Run, samples: list[int]) -> None:
 def test_event_files_hold_the_log_and_the_samples():
     """As TensorBoard will read them. A resumed run writes on without being told, and says no step twice.
 
-    By the clock it stops after step 1, where neither a row nor a sample is due: going on takes both back, as the log
-    does, and ends where an uninterrupted run does.
+    By the clock it stops after step 1, where neither a row nor a sample is due; after step 3 a sample is, but no row.
+    Going on takes back what is not due, as the log does, and ends where an uninterrupted run does.
     """
     pytest.importorskip("tensorboardX")
-    train.train([*SMALL, "--tensorboard", "--minutes", "1e-4", "--sample-every", "2"])
+    train.train([*SMALL, "--tensorboard", "--minutes", "1e-4", "--sample-every", "3"])
     assert_log_and_samples(Run.open(Path("run")), [0, 1])
-    train.train(["--resume", "run", "--epochs", "2"])
-    assert_log_and_samples(Run.open(Path("run")), [0, 2, 4])
+    for epochs, samples in (("1", [0, 3]), ("2", [0, 3, 6])):
+        train.train(["--resume", "run", "--epochs", epochs])
+        assert_log_and_samples(Run.open(Path("run")), samples)
     train.train(["--resume", "run", "--epochs", "3", "--no-tensorboard"])
-    assert max(event.step for event in events(Path("run/tensorboard"))) == 4
+    assert max(event.step for event in events(Path("run/tensorboard"))) == 6
 
 
 def test_without_the_package_it_says_what_to_install(capsys, monkeypatch):

@@ -416,8 +416,8 @@ def test_ctrl_c_in_a_terminal(folder, capsys):
     finally:
         process.kill()
     assert (process.returncode, err) == (0, "")
-    said = dict(line.split(maxsplit=1) for line in out.splitlines()[-7:])
-    assert list(said) == ["stopped", "folder", "samples", "weights", "log", "resume", "generate"]
+    said = dict(line.split(maxsplit=1) for line in out.splitlines()[-8:])
+    assert list(said) == ["stopped", "folder", "samples", "report", "weights", "log", "resume", "generate"]
     step = int(said["stopped"].split()[2].rstrip(",").replace(",", ""))
     assert said["weights"] == f"run/checkpoints/{step:08d}.safetensors"
     assert said["resume"] == "python -m minigan.train --resume run"
