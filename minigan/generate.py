@@ -65,7 +65,8 @@ def draw(run: Run, z: np.ndarray, device_name: str, threads: int | None = None, 
     """
     settings, saved = run.settings, run.newest_checkpoint() if step is None else run.checkpoint_at(step)
     preset, channels = PRESETS[settings.preset], CHANNELS[settings.mode]
-    device, _ = choose_device(device_name, threads=threads)
+    conv = settings.conv if settings.conv == "direct" else "auto"  # which every device has
+    device, _ = choose_device(device_name, conv, threads)
     generator = networks(
         preset, device, settings.size, channels, settings.z_dim, settings.slope, settings.seed
     ).generator

@@ -13,6 +13,14 @@ def pytest_addoption(parser):
     parser.addoption(
         "--device", action="append", choices=kernels.DEVICES, help="test on this device alone; may be given again"
     )
+    parser.addoption("--no-pool", action="store_true", help="every array on the GPU an allocation of its own")
+
+
+def pytest_configure(config):
+    if config.getoption("--no-pool"):
+        import cupy
+
+        cupy.cuda.set_allocator(None)
 
 
 def pytest_report_header(config):

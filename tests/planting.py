@@ -33,6 +33,7 @@ def program(launcher: str, module: str | None = None) -> Program:
 
 
 PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
+    "conv2d, few": program("conv2d.few", "conv2d.cuda"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
     "conv2d, tf32": program("conv2d.tensor", "conv2d.tf32"),

@@ -20,7 +20,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
 
 import kernels
-from kernels.conv2d import tensor
+from kernels.conv2d import cuda, few, tensor
 from kernels.launch import host, recording
 from minigan import autograd, command, ops
 from minigan.models import PRESETS
@@ -98,13 +98,48 @@ def test_plain_rungs(gpu, conv, kernel):
 
 
 @pytest.mark.parametrize("gpu", GPUS, indirect=True)
+def test_few_channels(gpu):
+    """Pictures of up to four channels have a transposed convolution of their own."""
+    device = kernels.device(gpu)
+    for sizes in [
+        (2, 13, 11, 3, 20, (4, 4, 2), 1),  # 20 channels of y, where a tile has 16; two blocks in a phase
+        (1, 5, 4, 4, 4, (3, 2, 3), 1),  # phases without taps
+        (1, 12, 12, 2, 8, (5, 5, 1), 2),
+    ]:
+        given = arguments("conv2d_transpose", sizes)
+        with recording() as launched:
+            cuda.conv2d_transpose(*given)
+        assert {launch.source for launch in launched} == {few.SOURCE}
+        check(device, "conv2d_transpose", given)
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
+@pytest.mark.parametrize("kernel", ["conv2d", "conv2d_weight_grad"])
+def test_sums_in_parts(gpu, kernel, monkeypatch):
+    """Sums that several blocks share are as exact as the others, and the same in whatever order these come."""
+    monkeypatch.setattr(cuda, "LEAST", 4)
+    device = kernels.device(gpu)
+    for sizes in [(2, 6, 6, 5, 3, (4, 4, 2), 1), (1, 9, 7, 12, 66, (4, 4, 2), 1)]:
+        given = arguments(kernel, sizes)
+        with recording() as launched:
+            getattr(cuda, kernel)(*given)
+        assert "sum" in {launch.kernel for launch in launched}
+        results = []
+        for order in (0, 1):
+            with host.emulation(order=order):
+                check(device, kernel, given)
+                results.append(device.numpy(device.kernels[kernel](*map(device.array, given[:2]), *given[2:])))
+        np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize("tile", tensor.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_tensor_cores(gpu, precision, tile, seed, monkeypatch):
     """With every tile, and with sums in one part and in three: within the rounding of the operands."""
     device = kernels.device(gpu, "tensor", precision)
-    for parts in (1, 3):
-        monkeypatch.setattr(tensor, "plan", lambda *_, chosen=(tile, parts): chosen)
+    for number in (1, 3):
+        monkeypatch.setattr(tensor, "plan", lambda *_, chosen=(tile, number): chosen)
         with host.emulation(order=seed):
             for kernel in KERNELS:
                 for sizes in SIZES:
@@ -155,10 +190,10 @@ def test_plan():
     assert tensor.plan(65536, 128, 1024, 1, 132) == (large, 1)
     assert tensor.plan(65536, 64, 1024, 1, 132) == (narrow, 1)
     for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
-        tile, parts = tensor.plan(rows, columns, depth, 1, 132)
+        tile, number = tensor.plan(rows, columns, depth, 1, 132)
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
-        assert blocks * parts >= 132
-        assert depth // parts >= tensor.PART
+        assert blocks * number >= 132
+        assert depth // number >= tensor.LEAST
     assert tensor.plan(128, 1024, 65536, 1, 132)[1] > 1  # a weight gradient: w is small, the sum is long
     assert tensor.plan(64, 64, 64, 1, 132) == (small, 1)  # nothing would help
 

@@ -635,11 +635,11 @@ def test_threads_are_as_asked(folder, straight, capsys, request, threads, said):
 
 
 def test_a_device_without_threads_says_nothing_of_them(capsys, monkeypatch):
-    """The first line of another device is as it was."""
+    """The first line of another device has what its convolutions multiply, and no threads."""
     monkeypatch.setattr(train, "FACES", 4)
     monkeypatch.setattr(train, "choose_device", lambda *_: (REFERENCE, "as asked"))
     train.train([*SMALL, "--dry-run"])
-    assert capsys.readouterr().out.splitlines()[0].endswith(" on reference (as asked)")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on reference, fp32 (as asked)")
 
 
 def test_convolution_by_the_definition(folder, monkeypatch):

@@ -6,4 +6,14 @@ is one filter w (R, S, C) on one picture x (H, W, C); K filters give y its K cha
 and the three arrays stand side by side in one trilinear form, T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k]. Its
 derivative by each array is a kernel of this room: `conv2d` is dT/dy, `conv2d_transpose` is dT/dx (it turns small
 pictures into larger ones), and `conv2d_weight_grad` is dT/dw.
+
+On a GPU the room is a ladder, a file for each idea:
+
+    naive.cu    a thread an element of the output                                             --conv naive
+    tiled.cu    a block a tile of it: what its threads share is fetched once                  --conv tiled
+    conv2d.cu   a thread 4 x 4 elements, from registers; long sums in parts                   --precision fp32
+    tensor.cu   matrix instructions of a whole warp, fed by copies that are always under way  --precision tf32, bf16
+    few.cu      beside it: pictures of three colours
+
+On the CPU it is `direct.py`, matrix products by the definition, and `winograd.py`, with fewer multiplications.
 """

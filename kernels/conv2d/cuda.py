@@ -1,14 +1,18 @@
-"""Launches conv2d.cu: one tile of the output a block."""
+"""Launches conv2d.cu: one tile of the output a block, and long sums in parts; few.cu where x has few channels."""
 
 from __future__ import annotations
 
-from kernels.launch import Source, empty
+from kernels.conv2d import few
+from kernels.conv2d.parts import number_of_parts, whole
+from kernels.launch import Source, empty, multiprocessors
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
 SOURCE = Source(__package__, "conv2d.cu")
 BLOCK = (16, 16)
 TILE = 64  # rows and columns of the output that a block makes
+RESIDENT = 4  # blocks that a multiprocessor works on at the same time
+LEAST = 128  # terms in a part of a sum
 
 
 def conv2d(x, w, stride, padding):
@@ -16,16 +20,20 @@ def conv2d(x, w, stride, padding):
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
     p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-    y = empty(x, (n, p, q, k))
-    grid = (tiles(n * p * q), tiles(k))
-    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, n, h, width, c, p, q, k, padding, STRIDE=stride, R=r, S=s)
-    return y
+    rows, columns = tiles(n * p * q), tiles(k)
+    parts = number_of_parts(rows * columns, RESIDENT * multiprocessors(x), r * s * c, LEAST)
+    y = empty(x, (parts, n, p, q, k))
+    numbers = n, h, width, c, p, q, k, padding, parts
+    SOURCE.launch("conv2d", (rows, columns, parts), BLOCK, x, w, y, *numbers, STRIDE=stride, R=r, S=s)
+    return whole(y)
 
 
 def conv2d_transpose(y, w, stride, padding, size):
     """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
     n, p, q, k = y.shape
     _, r, s, c = w.shape
+    if few.suits(c, k):
+        return few.conv2d_transpose(y, w, stride, padding, size)
     h, width = size
     x = empty(y, (n, h, width, c))
     pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
@@ -39,10 +47,12 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     n, h, width, c = x.shape
     _, p, q, k = y.shape
     r, s = size
-    w = empty(x, (k, r, s, c))
-    grid = (tiles(r * s * c), tiles(k))
-    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, n, h, width, c, p, q, k, padding, STRIDE=stride, R=r, S=s)
-    return w
+    rows, columns = tiles(k), tiles(r * s * c)
+    parts = number_of_parts(rows * columns, RESIDENT * multiprocessors(x), n * p * q, LEAST)
+    w = empty(x, (parts, k, r, s, c))
+    numbers = n, h, width, c, p, q, k, padding, parts
+    SOURCE.launch("conv2d_weight_grad", (columns, rows, parts), BLOCK, x, y, w, *numbers, STRIDE=stride, R=r, S=s)
+    return whole(w)
 
 
 def tiles(length):

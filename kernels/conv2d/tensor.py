@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from kernels.conv2d import cuda
+from kernels.conv2d.parts import number_of_parts, whole
 from kernels.launch import Source, empty, multiprocessors
-from kernels.sum.cuda import sum_run
 
 __all__ = ["TensorCores"]
 
 SOURCE = Source(__package__, "tensor.cu")
 BLOCK = (128,)
 RESIDENT = 2  # blocks that a multiprocessor works on at the same time
-PART = 512  # terms of a sum that are worth a block of their own
+LEAST = (
+    1024  # terms in a part of a sum; by an H200's data sheet, half as many are summed while a part is written and read
+)
 
 
 class Tile(NamedTuple):
@@ -51,7 +53,7 @@ def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int)
     """
     for tile in TILES:
         blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
-        parts = max(1, min(RESIDENT * multiprocessors // blocks, depth // PART))
+        parts = number_of_parts(blocks, RESIDENT * multiprocessors, depth, LEAST)
         if columns > tile.columns // 2 and blocks * parts >= multiprocessors:
             break
     return tile, parts
@@ -120,9 +122,3 @@ class TensorCores:
 def suits(c, k):
     """Whether both pictures' channels can be copied four at a time."""
     return c % 4 == 0 and k % 4 == 0
-
-
-def whole(parts):
-    """The sum of the parts (parts, ...), each element's in the same order."""
-    total = parts if len(parts) == 1 else sum_run(parts, [0])
-    return total.reshape(parts.shape[1:])

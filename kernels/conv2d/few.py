@@ -1,0 +1,28 @@
+"""Launches few.cu, for pictures of few channels."""
+
+from __future__ import annotations
+
+from kernels.launch import Source, empty
+
+__all__ = ["conv2d_transpose", "suits"]
+
+SOURCE = Source(__package__, "few.cu")
+PIXELS, CHANNELS = 128, 4  # of x, that a block makes
+
+
+def suits(c, k):
+    """Whether x has few channels, and those of y can be read four at a time."""
+    return c <= CHANNELS and k % 4 == 0
+
+
+def conv2d_transpose(y, w, stride, padding, size):
+    """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+    n, p, q, k = y.shape
+    _, r, s, c = w.shape
+    h, width = size
+    x = empty(y, (n, h, width, c))
+    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
+    grid = (-(-pixels // PIXELS), -(-c // CHANNELS), stride * stride)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), y, w, x, *numbers)
+    return x
