@@ -227,6 +227,7 @@ def about(device: kernels.Device, pictures: data.Pictures, command: str) -> dict
     """What config.json says of a new run beside its settings."""
     return {
         "device": device.name,
+        "precision": device.precision,
         "pictures": len(pictures.images),
         "digest": pictures.digest,
         "commands": [command],

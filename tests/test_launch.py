@@ -134,6 +134,15 @@ def test_refused_launches(where, message):
         launch(X, X, 6, 1.0, 1, **where)
 
 
+def test_alignment(emulated):
+    """A kernel that copies sixteen bytes at a time says so, and gets no array that begins between two of them."""
+    begins_well = np.zeros(16, np.float32)
+    begins_well = begins_well[-begins_well.ctypes.data % 16 // 4 :]
+    launch(X, begins_well[:6], 6, 1.0, 1, aligned=4)
+    with pytest.raises(ValueError, match="scale: y does not begin at a multiple of 16 bytes in memory"):
+        launch(begins_well[:6], begins_well[1:7], 6, 1.0, 1, aligned=16)
+
+
 def test_read_only_output(emulated):
     """An array that the kernel writes must be writable; one that it reads need not be."""
     fixed = X.copy()

@@ -24,5 +24,5 @@ def conv2d_transpose(y, w, stride, padding, size):
     pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
     grid = (-(-pixels // PIXELS), -(-c // CHANNELS), stride * stride)
     numbers = n, h, width, c, p, q, k, r, s, stride, padding
-    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), y, w, x, *numbers)
+    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), y, w, x, *numbers, aligned=16)
     return x

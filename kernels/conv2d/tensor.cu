@@ -22,11 +22,10 @@
 // Shared     STAGES tiles of a and of b, dynamic. A tile lies as its matrix lies in memory, four floats a copy:
 //              DepthTile (LINES, DEPTH + 4)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)  where neighbouring lines are
-//            The padding makes every read of a fragment free of bank conflicts: 8 rows of DEPTH + 4 floats, an odd
-//            multiple of four, meet 8 different quarters of the 32 banks; and 4 rows of LINES + 8 floats begin 8 banks
-//            apart.
+//            The padding makes every read of a fragment free of bank conflicts: rows of DEPTH + 4 floats, an odd
+//            multiple of four, begin in 8 different fours of the 32 banks, and rows of LINES + 8 floats 8 banks apart.
 // Sums       The grid's last axis splits a long sum into `parts`, for grids that would leave multiprocessors idle; each
-//            writes an `out` of its own, and tensor.py adds them up. Every element is summed by one warp in an order
+//            writes an `out` of its own, and parts.py adds them up. Every element is summed by one warp in an order
 //            that depends on the shapes, the tile and parts alone.
 
 #include "../launch/tensor_cores.cuh"

@@ -116,7 +116,7 @@ class TensorCores:
         """One of the kernels, with `stage` bytes of shared memory for each stage."""
         constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
         shared = tile.stages * stage
-        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, BF16=self.bf16, **constants)
+        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BF16=self.bf16, **constants)
 
 
 def suits(c, k):

@@ -71,14 +71,15 @@ def _function(source, kernel: str, defines: frozenset, shared: int, device: int)
 def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset) -> None:
     """Start one kernel on the current stream; it runs while Python goes on."""
     handed = tuple(
-        parameter.packed(argument, _address) if parameter.table else argument
+        parameter.packed(argument, address) if parameter.table else argument
         for parameter, argument in zip(source.kernels[kernel], arguments, strict=True)
     )
     function = _function(source, kernel, defines, shared, cupy.cuda.runtime.getDevice())
     function(grid, block, handed, shared_mem=shared)
 
 
-def _address(array: cupy.ndarray) -> int:
+def address(array: cupy.ndarray) -> int:
+    """Where an array begins in the GPU's memory."""
     return array.data.ptr
 
 
@@ -92,4 +93,4 @@ def multiprocessors() -> int:
     return cupy.cuda.Device().attributes["MultiProcessorCount"]
 
 
-HOMES[cupy.ndarray] = Home(cupy.empty, run, multiprocessors)
+HOMES[cupy.ndarray] = Home(cupy.empty, run, multiprocessors, address)

@@ -118,9 +118,9 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
         if not parameter.const and not all(array.flags.writeable for array in arrays):
             raise ValueError(f"{source.name}: {kernel}: {parameter.name} is read-only, and the kernel writes it")
         if parameter.table:
-            values.append(parameter.packed(argument, _address))
+            values.append(parameter.packed(argument, address))
         else:
-            values.append(np.array(_address(argument) if parameter.pointer else argument))
+            values.append(np.array(address(argument) if parameter.pointer else argument))
     failure = library.emulated_launch(
         ctypes.cast(getattr(library, _entry_name(kernel)), ctypes.c_void_p),
         (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
@@ -133,7 +133,8 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
         raise RuntimeError(f"{source.name}: {kernel}: {failure.decode()}")
 
 
-def _address(array: np.ndarray) -> int:
+def address(array: np.ndarray) -> int:
+    """Where an array begins in memory."""
     return array.ctypes.data
 
 

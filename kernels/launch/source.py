@@ -21,9 +21,10 @@ class Home(NamedTuple):
     empty: Callable  # (shape, dtype) -> an uninitialised array
     run: Callable  # (source, kernel, grid, block, shared, arguments, defines) -> None
     multiprocessors: Callable  # () -> how many blocks can run at the same time, at least
+    address: Callable  # array -> where in memory it begins
 
 
-HOMES = {np.ndarray: Home(np.empty, host.run, host.multiprocessors)}
+HOMES = {np.ndarray: Home(np.empty, host.run, host.multiprocessors, host.address)}
 """Array type -> its home; kernels.launch.gpu enters CuPy's."""
 
 
@@ -85,12 +86,19 @@ class Source:
         return f"<{self.name}>"
 
     def launch(
-        self, kernel: str, grid: tuple[int, ...], block: tuple[int, ...], *arguments, shared: int = 0, **defines: int
+        self,
+        kernel: str,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        *arguments,
+        shared: int = 0,
+        aligned: int = 1,
+        **defines: int,
     ) -> None:
         """Run a kernel on its arguments, compiled with `-D` for each keyword.
 
         grid: blocks, one to three numbers; block: threads of a block, one to three numbers; shared: bytes of a block,
-        beside those that the kernel itself declares.
+        beside those that the kernel itself declares; aligned: bytes of which every array's address must be a multiple.
 
         Raises
         ------
@@ -112,6 +120,9 @@ class Source:
         arguments = [
             _argument(where, parameter, argument) for parameter, argument in zip(parameters, arguments, strict=True)
         ]
+        for parameter, argument in zip(parameters, arguments, strict=True) if aligned > 1 else ():
+            if parameter.pointer and not parameter.table and HOMES[type(argument)].address(argument) % aligned:
+                raise ValueError(f"{where}: {parameter.name} does not begin at a multiple of {aligned} bytes in memory")
         types = {
             type(array)
             for parameter, argument in zip(parameters, arguments, strict=True)
