@@ -325,16 +325,15 @@ def _networks(run: Run) -> str:
 
 def _layers(title: str, costs: Sequence[Cost]) -> str:
     *layers, total = (
-        (
-            c.layer.replace("T", "<wbr>T"),
-            _shape(c.shape),
-            _short(c.parameters),
-            _short(c.multiply_adds),
-            _bytes(c.memory),
-        )
+        (_breakable(c.layer), _shape(c.shape), _short(c.parameters), _short(c.multiply_adds), _bytes(c.memory))
         for c in costs
     )
     return _table(title, ("layer", "gives", "parameters", "multiply-adds", "memory"), layers, total)
+
+
+def _breakable(name: str) -> str:
+    """Conv2dTranspose may go on two lines, on a phone."""
+    return name.replace("Transpose", "<wbr>Transpose")
 
 
 def _shape(shape: tuple[int, ...]) -> str:
