@@ -256,9 +256,13 @@ def _doctor(visits: Sequence[dict]) -> str:
 def _note(note: dict) -> str:
     diagnosis, says, evidence, advice = (escape(note[name]) for name in ("diagnosis", "says", "evidence", "try"))
     return (
-        f'<div class="note"><h3>{diagnosis.capitalize()}</h3><p>{says}</p>'
-        f'<p class="soft">Evidence: {evidence}</p>{f"<p>Try: {advice}</p>" if advice else ""}</div>'
+        f'<div class="note"><h3>{_capital(diagnosis)}</h3><p>{_capital(says)}</p>'
+        f'<p class="soft">Evidence: {evidence}</p><p>Try: {advice}</p></div>'
     )
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _history(visits: Sequence[dict]) -> str:
@@ -315,9 +319,12 @@ def _networks(run: Run) -> str:
     picture = _shape(players.picture)
     generator = layer_costs(players.generator, players.z_shape, batch)
     discriminator = layer_costs(players.discriminator, players.picture, batch)
+    tables = (
+        _layers(f"Generator: z of {settings.z_dim} numbers to a picture of {picture}", generator),
+        _layers(f"Discriminator: a picture of {picture} to one logit", discriminator),
+    )
     return (
-        f'<div class="pair">{_layers(f"Generator: z of {settings.z_dim} numbers to a picture of {picture}", generator)}'
-        f"{_layers(f'Discriminator: a picture of {picture} to one logit', discriminator)}</div>"
+        f'<div class="pair tables">{"".join(tables)}</div>'
         '<p class="soft">Gives: the shape of the result. Multiply-adds: of one picture, forward. Memory: of the result '
         f"for a batch of {batch}, float32.</p>"
     )
