@@ -21,6 +21,7 @@ __all__ = ["Archive", "Contents", "File", "Folder", "contents", "kinds", "open_s
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")  # which files are taken for pictures, in either case
 LARGEST_FILE = 2**28  # bytes; a file that is longer is not read into memory
+UNPACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # ways to compress that can be unpacked byte by byte
 
 
 class File(NamedTuple):
@@ -128,8 +129,12 @@ class Archive:
         return File(name, member.file_size, member.CRC)
 
     def read(self, name: str) -> bytes:
-        """A file's content, checked against its CRC-32."""
-        return self.archive.read(name)
+        """A file's content, checked against its CRC-32. No more is unpacked than the size that the archive says."""
+        member = self.archive.getinfo(name)
+        if member.compress_type not in UNPACKED:  # zipfile unpacks a whole block of the others, whatever it holds
+            raise ValueError("compressed otherwise than a picture in a .zip should be")
+        with self.archive.open(member) as file:
+            return file.read(member.file_size)
 
 
 def open_source(path: Path) -> Folder | Archive:

@@ -72,7 +72,6 @@ def soak(place: Path, kills: int, epochs: int, seed: int, say: Callable[[str], N
     chance, last = random.Random(seed), epochs * PER_EPOCH
     begin = [*OPTIONS.split(), "--epochs", epochs, "--data", place / "pictures.zip", "--out"]
     write_zip(faces.draw(4 * PER_EPOCH, 16, "RGB", seed=1), place / "pictures.zip")
-    ends([*TRAIN, *begin, place / "warm"])  # decodes and compiles
     started = time.monotonic()
     ends([*TRAIN, *begin, place / "straight"])
     seconds = time.monotonic() - started

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import stat
+import struct
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
 from picture_files import write, zipped
 
-from minigan.sources import File, contents, kinds, open_source, pictures, printable
+from minigan.sources import LARGEST_FILE, File, contents, kinds, open_source, pictures, printable, read
 
 NAMES = ["a.png", "a/b.png", "a/b/c.png", "a-1/x.png", "a b.png", "B.JPG", "é.gif", "z/line\nbreak.png", "猫.webp"]
 
@@ -66,3 +70,55 @@ def test_names_fit_on_a_line():
     assert printable("cats/猫 é.png") == "cats/猫 é.png"
     assert printable("line\nbreak\x1b[2J.png") == r"line\nbreak\x1b[2J.png"
     assert printable(os.fsdecode(b"\xff.png")).isascii()
+
+
+def test_a_member_is_a_name_and_bytes_wherever_it_points(tmp_path):
+    """Members that climb out, are absolute or are links: nothing is ever extracted, so nothing appears anywhere."""
+    link = zipfile.ZipInfo("link.png")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16  # as zip --symlinks on Unix
+    with zipfile.ZipFile(tmp_path / "cats.zip", "w") as archive:
+        archive.writestr("../climbing.png", b"1")
+        archive.writestr("a/../../climbing.png", b"2")
+        archive.writestr(str(tmp_path / "absolute.png"), b"3")
+        archive.writestr(link, "/etc/passwd")
+        archive.writestr("plain.png", b"4")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*")}
+    opened = open_source(tmp_path / "cats.zip")
+    contents = [read(opened, file) for file in pictures(opened)]
+    assert contents == [b"3", b"/etc/passwd", b"4"]  # the link's own bytes, which are no picture; `..` is a hidden file
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*")} == before
+
+
+BOMB = 2**26  # bytes, of which the archive says 100
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_bomb_fills_no_memory(tmp_path, method):
+    """A member that holds far more than the archive says: it is an error before more than a little is unpacked."""
+    path = tmp_path / "cats.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("bomb.png", bytes(BOMB))
+    content = bytearray(path.read_bytes())
+    for start, at in ((b"PK\3\4", 22), (b"PK\1\2", 24)):  # its size, in the member's header and in the table
+        struct.pack_into("<I", content, content.index(start) + at, 100)
+    path.write_bytes(content)
+    opened = open_source(path)
+    (bomb,) = pictures(opened)
+    tracemalloc.start()
+    try:
+        with pytest.raises(Exception, match=r"CRC-32|compressed otherwise"):
+            read(opened, bomb)
+        assert tracemalloc.get_traced_memory()[1] < BOMB / 100
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_member_that_says_it_is_huge_is_not_read(tmp_path):
+    """Nor is memory made ready for it."""
+    path = zipped(tmp_path / "cats.zip", {"huge.png": b"?"})
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"PK\1\2") + 24, LARGEST_FILE + 1)
+    path.write_bytes(content)
+    opened = open_source(path)
+    with pytest.raises(ValueError, match="longer than 256 MiB"):
+        read(opened, next(pictures(opened)))

@@ -27,7 +27,7 @@ import kernels
 from kernels.conv2d import cpu as auto
 from kernels.conv2d import direct
 from kernels.threads import thread_count, use_threads
-from minigan import command, data, faces, generate, options, pictures, train
+from minigan import checkpoint, command, data, faces, generate, options, pictures, train
 from minigan.autograd import Tensor, grad
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
@@ -351,6 +351,40 @@ def test_a_run_that_kept_no_digest_goes_on(folder, straight):
     assert run.about.pop("digest") == straight.about["digest"]
     run.configure(run.settings)
     assert_equal_runs(straight, trained("--resume", "run", "--epochs", 4), step=12)
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(folder, straight, capsys):
+    """--resume does it: what it had drawn and logged comes again, bit for bit."""
+    run = trained("--data", folder, "--epochs", 1)
+    for path in run.checkpoints():
+        path.unlink()
+    capsys.readouterr()
+    resumed = trained("--resume", "run", "--epochs", 4)
+    assert "run       run, step 0" in capsys.readouterr().out
+    assert_equal_runs(straight, resumed, step=12)
+
+
+def test_a_full_disk(folder, straight, capsys, place):
+    """A real one, of 4 MiB: one line, nothing half-written; with more room it goes on from the last checkpoint."""
+    disk, arguments = place / "run", [*SMALL, "--device", "cpu", "--data", folder, "--epochs", 4, "--out", "run"]
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f"mount is not permitted: {mounted.stderr.strip()}")
+    try:
+        line = refusal(capsys, *arguments, "--save-every", 1, "--keep", 9)
+        run = Run.open(Path("run"))
+        last = run.checkpoints()[-1]
+        advice = f"free the disk, and go on from {last} with --resume run"
+        assert line == f"minigan: error: run: cannot be written (No space left on device): {advice}\n"
+        assert int(last.stem) < 12
+        assert not list(disk.rglob("*.tmp"))
+        for path in run.checkpoints():
+            assert checkpoint.load(path).state["step"] == int(path.stem)
+        subprocess.run(["mount", "-o", "remount,size=16m", disk], check=True)
+        assert_equal_runs(straight, trained("--resume", "run"), step=12)
+    finally:
+        subprocess.run(["umount", disk], check=True)
 
 
 def test_a_broken_checkpoint_is_passed_over(folder, straight, capsys):
@@ -686,6 +720,24 @@ def test_a_loss_that_is_no_number_stops_the_run(folder, capsys, monkeypatch):
         line = refusal(capsys, "--resume", "run", "--epochs", 4)
     assert Run.open(Path("run")).newest_checkpoint().path.name == "00000009.safetensors"
     assert "the last good checkpoint is run/checkpoints/00000006.safetensors" in line
+
+
+def test_an_infinity_that_no_loss_shows_stops_the_run_at_the_next_sample(folder, capsys, monkeypatch):
+    """An infinite variance only makes Adam stand still: the losses stay finite, and the checkpoint is far away."""
+    trained("--data", folder, "--epochs", 1)  # 3 steps
+    step = train.Game.step
+
+    def poisoned_step(game, real):
+        scores = step(game, real)
+        if game.step_count == 4:
+            game.adam_d.v[0] = np.inf
+        return scores
+
+    monkeypatch.setattr(train.Game, "step", poisoned_step)
+    line = refusal(capsys, "--resume", "run", "--epochs", 40, "--sample-every", 7)
+    assert "run: the numbers are not finite any more after step 7, first in adam_d.v: begin a new run" in line
+    assert "the last good checkpoint is run/checkpoints/00000003.safetensors" in line
+    assert [path.name for path in Run.open(Path("run")).samples()] == ["000000.png"]
 
 
 @pytest.mark.filterwarnings("error")
