@@ -365,10 +365,10 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(folder, 
 
 
 def test_a_full_disk(folder, straight, capsys, place):
-    """A real one, of 4 MiB: one line, nothing half-written; with more room it goes on from the last checkpoint."""
+    """A real one, of 2 MiB: one line, nothing half-written; with more room it goes on from the last checkpoint."""
     disk, arguments = place / "run", [*SMALL, "--device", "cpu", "--data", folder, "--epochs", 4, "--out", "run"]
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", disk], capture_output=True, text=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", disk], capture_output=True, text=True)
     if mounted.returncode:
         pytest.skip(f"mount is not permitted: {mounted.stderr.strip()}")
     try:

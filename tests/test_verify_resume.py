@@ -59,9 +59,7 @@ def test_a_difference_ends_it_with_status_1(capsys, monkeypatch):
         verify_resume.verify_resume(settings, images, "cpu", None, options.parse([]).reporter())
     assert end.value.code == 1
     *_, difference, verdict = capsys.readouterr().out.splitlines()
-    assert re.match(
-        r"different checkpoint 00000003: generator\.[\w.]+: [\d,]+ of [\d,]+ numbers, the first", difference
-    )
+    assert re.match(r"different checkpoint 00000003: [\w.]+: [\d,]+ of [\d,]+ numbers, the first at", difference)
     assert verdict == "verified  NO: on cpu a resumed run is not the uninterrupted one"
 
 
@@ -147,6 +145,6 @@ def test_the_least_difference_is_found(pair, change):
 
 
 def test_killed_trainings_end_as_one_that_nobody_killed(tmp_path, seed, capsys):
-    """kill -9, three times, by the clock or before a file is touched; `python -m tests.soak_kill` does it 50 times."""
-    soak(tmp_path, kills=3, epochs=8, seed=seed, say=print)
+    """kill -9, twice, by the clock or before a file is touched; `python -m tests.soak_kill` does it 50 times."""
+    soak(tmp_path, kills=2, epochs=8, seed=seed, say=print)
     assert re.search(r"run \d+ has ended as the one that nobody killed, to the bit\n$", capsys.readouterr().out)
