@@ -229,9 +229,9 @@ class Run:
             pictures.save_png(pictures.grid(images, scale=max(1, 64 // images.shape[1])), path)
         return path
 
-    def log(self, row: Mapping[str, float]) -> None:
-        """Add a row to log.jsonl. It is on the disk before any checkpoint after it."""
-        with self._writing(), (self.folder / "log.jsonl").open("a") as file:
+    def log(self, row: Mapping, name: str = "log.jsonl") -> None:
+        """Add a row to log.jsonl, or to another file of rows. It is on the disk before any checkpoint after it."""
+        with self._writing(), (self.folder / name).open("a") as file:
             file.write(json.dumps(row) + "\n")
             file.flush()
             os.fsync(file.fileno())
@@ -259,11 +259,15 @@ class Run:
         def stays(at: int, every: int) -> bool:
             return at < step or (at == step and at % every == 0)
 
-        with self._writing():
-            rows = [row for row in self.rows() if stays(row["step"], log_every)]
-            self._write("log.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-            for path in self.samples():
-                if not stays(int(path.stem), self.settings.sample_every):
+        sample_every = self.settings.sample_every  # as it was until now
+        for name, every in (("doctor.jsonl", sample_every), ("log.jsonl", log_every)):
+            rows = [row for row in self.rows(name) if stays(row["step"], every)]
+            if (self.folder / name).exists():
+                with self._writing():
+                    self._write(name, "".join(json.dumps(row) + "\n" for row in rows))
+        for path in self.samples():
+            if not stays(int(path.stem), sample_every):
+                with self._writing():
                     path.unlink()
         return rows[-1]["step"] if rows else 0
 

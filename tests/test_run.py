@@ -159,8 +159,10 @@ def test_going_back_is_to_where_nothing_was_stopped(run):
         run.log({**ROW, "step": step})
     for step in (0, 7, 10, 45, 46):  # the 7th is of a time when it drew another number of them
         run.save_sample(step, IMAGES)
+        run.log({"step": step}, "doctor.jsonl")
     assert run.rewind(45, 20) == 40
     assert [row["step"] for row in run.rows()] == [20, 40]
+    assert [row["step"] for row in run.rows("doctor.jsonl")] == [0, 7, 10]
     assert [int(path.stem) for path in run.samples()] == [0, 7, 10]
     assert run.rewind(40, 20) == 40
     assert run.rewind(10, 20) == 0
