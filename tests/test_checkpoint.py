@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,3 +146,21 @@ def test_a_newer_minigans_checkpoint_is_not_guessed_at(tmp_path, arrays, monkeyp
         checkpoint.load(path)
     said = f"{path}: of format {FORMAT + 1}, and this minigan knows up to {FORMAT}: install a newer minigan"
     assert str(error.value) == said
+
+
+def test_a_checkpoint_never_executes_code(tmp_path, monkeypatch):
+    """A pickle, PyTorch's usual form, would do whatever its author liked when it is opened; here it is only bytes."""
+
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, ("executed",)
+
+    monkeypatch.chdir(tmp_path)
+    content = pickle.dumps(Evil())
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(NotWhole):
+        checkpoint.load(path)
+    assert not Path("executed").exists()
+    pickle.loads(content)
+    assert Path("executed").exists()  # it would have
