@@ -13,7 +13,6 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from minigan.verify_resume import compare, write_zip
 
 OPTIONS = "--preset tiny32 --size 16 --batch-size 4 --z-dim 8 --device cpu --save-every 1 --sample-every 8 --keep 2"
 PER_EPOCH = 3  # steps
-OPERATIONS = 60  # on files: a process is killed before one of the first so many
+SECONDS, OPERATIONS = 6.0, 60  # that a process is left, and on files: about what a whole run takes
 
 TRAIN = [sys.executable, "-m", "minigan.train"]
 TRAIN_UNTIL = [
@@ -61,6 +60,15 @@ def ends(command: list[object], seconds: float | None = None) -> bool:
     return process.returncode == 0
 
 
+def killed(folder: Path, arguments: list[object], chance: random.Random) -> str | None:
+    """Train in `folder` until a moment by chance. Returns which it was, or None if the training was over before."""
+    if chance.random() < 0.5:
+        seconds = chance.uniform(0, SECONDS)
+        return None if ends([*TRAIN, *arguments], seconds) else f"after {seconds:.2f} s"
+    count = chance.randrange(OPERATIONS)
+    return None if ends([*TRAIN_UNTIL, folder, count, *arguments]) else f"after {count} operations on files"
+
+
 def soak(place: Path, kills: int, epochs: int, seed: int, say: Callable[[str], None]) -> None:
     """Kill so many processes of runs in `place`, and compare what becomes of the runs.
 
@@ -72,36 +80,27 @@ def soak(place: Path, kills: int, epochs: int, seed: int, say: Callable[[str], N
     chance, last = random.Random(seed), epochs * PER_EPOCH
     begin = [*OPTIONS.split(), "--epochs", epochs, "--data", place / "pictures.zip", "--out"]
     write_zip(faces.draw(4 * PER_EPOCH, 16, "RGB", seed=1), place / "pictures.zip")
-    started = time.monotonic()
-    ends([*TRAIN, *begin, place / "straight"])
-    seconds = time.monotonic() - started
+    assert ends([*TRAIN, *begin, place / "straight"])
     straight = Run.open(place / "straight")
-    say(f"seed {seed}: a run of {last} steps takes {seconds:.1f} s when nobody kills it")
+    say(f"seed {seed}: runs of {last} steps; nobody has killed the first one")
 
-    killed = 0
+    left = kills
     for number in itertools.count(1):
         folder = place / f"run {number}"
         while reached(folder) < last:
             arguments = ["--resume", folder] if (folder / "config.json").exists() else [*begin, folder]
-            if killed == kills:
-                moment, ended = "never", ends([*TRAIN, *arguments])
-            elif chance.random() < 0.5:
-                after = chance.uniform(0, seconds)
-                moment, ended = f"after {after:.2f} s", ends([*TRAIN, *arguments], after)
-            else:
-                count = chance.randrange(OPERATIONS)
-                moment = f"after {count} operations on files"
-                ended = ends([*TRAIN_UNTIL, folder, count, *arguments])
-            if ended:
-                break
-            killed += 1
-            say(f"kill {killed:<4} of run {number}, {moment}: step {reached(folder)} is saved")
+            if not left:
+                assert ends([*TRAIN, *arguments])
+            elif moment := killed(folder, arguments, chance):
+                left -= 1
+                say(f"kill {kills - left:<4} of run {number}, {moment}: step {reached(folder)} is saved")
         run = Run.open(folder)
-        run.keep_checkpoints(last, run.settings.keep, None)  # it may have been killed when only this was left to do
+        with run.alone():  # removes what is unfinished
+            run.keep_checkpoints(last, run.settings.keep, None)  # it may have been killed when only this was left to do
+        assert not list(folder.rglob(f"*{UNFINISHED}"))
         compare(straight, run)
-        assert not ended or not list(folder.rglob(f"*{UNFINISHED}"))
         say(f"run {number} has ended as the one that nobody killed, to the bit")
-        if killed == kills:
+        if not left:
             return
 
 
