@@ -233,7 +233,7 @@ def test_a_broken_row_is_named(tmp_path, capsys, name):
     run = full_run(tmp_path / "run")
     before = report.write(run).read_bytes()
     with (run.folder / name).open("a") as file:
-        file.write('{"step": 4')
+        file.write('{"step": 4\n')
     assert f"{name}: broken (" in refused(capsys, report.report, run.folder)
     assert (run.folder / "report.html").read_bytes() == before
 
@@ -248,8 +248,8 @@ def test_a_page_is_replaced_whole_or_not_at_all(tmp_path, capsys, monkeypatch):
     def full(_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
     log(run, 400)
+    monkeypatch.setattr(os, "fsync", full)
     assert "cannot be written (No space left on device)" in refused(capsys, report.report, run.folder)
     assert (run.folder / "report.html").read_bytes() == before
     assert not list(run.folder.glob("*.tmp"))
