@@ -180,6 +180,7 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
 
     X[i,j] is at source[first + (i side + j) stride], Z[p,q] goes to target[to + (p n + q) to_stride]. The tuple's type
     tells n and side, so no loops are left: the columns of X become those of M X, then row by row those meet M again.
+    It tells too which elements of M are None: these are 0, and no instruction is spent on them.
     """
     if not _floats(source, target):
         return None
@@ -189,13 +190,17 @@ def both_axes(typing, matrix, source, first, stride, target, to, to_stride):
         matrix, source, first, stride, target, to, to_stride = arguments
         source = _data(context, builder, signature.args[1], source)
         target = _data(context, builder, signature.args[4], target)
-        rows = [builder.extract_value(matrix, p) for p in range(n)]
-        rows = [[_splat(builder, builder.extract_value(row, i)) for i in range(side)] for row in rows]
+        rows = []  # of M: (i, M[p,i] in every lane) for its elements that are not 0
+        for p, row in enumerate(signature.args[0]):
+            numbers = builder.extract_value(matrix, p)
+            inside = [i for i in range(side) if row[i] != types.none]
+            rows.append([(i, _splat(builder, builder.extract_value(numbers, i))) for i in inside])
 
         def combine(row, values):
-            total = builder.fmul(row[0], values[0])
-            for factor, value in zip(row[1:], values[1:], strict=True):
-                total = _fma(builder, factor, value, total)
+            (i, factor), *rest = row
+            total = builder.fmul(factor, values[i])
+            for i, factor in rest:
+                total = _fma(builder, factor, values[i], total)
             return total
 
         def element(start, stride, number):

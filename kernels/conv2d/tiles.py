@@ -37,7 +37,7 @@ SLAB = 128  # terms of a sum that are added up at a time: rounding grows more sl
 class Letter(NamedTuple):
     """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
 
-    to: the letter's matrix (n,side), a tuple of rows of float32; back: its transpose.
+    to: the letter's matrix (n,side), a tuple of rows of float32, or None for 0; back: its transpose.
     fold: the stride that is folded away. A tile is `side` by `side` folded pixels; one begins at every `step` of them,
     the first at pixel -padding. rows, columns: of tiles in a picture.
     """
@@ -178,14 +178,18 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
     _, height, width, channels = pictures.shape
     pixels = pictures.reshape(-1)
     fold, side = letter.fold, len(letter.back)
+    overlap = side - letter.step
+    bottom = (letter.rows * letter.step + overlap) * fold - letter.padding  # where the last tiles end
+    right = (letter.columns * letter.step + overlap) * fold - letter.padding
     tile = np.empty(side * side * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
+    next_tile = letter.step * fold * channels
     for b in range(first, last):
         for h in range(height):
             for w in range(width):
                 phase = (h + letter.padding) % fold * fold + (w + letter.padding) % fold
-                if part.first_phase <= phase < part.end_phase:
+                if (h >= bottom or w >= right) and part.first_phase <= phase < part.end_phase:
                     for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
                         store(pixels, ((b * height + h) * width + w) * channels + c, zero)
         for row in range(letter.rows):
@@ -196,13 +200,15 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
                     for c in range(part.first_panel * PANEL, part.end_panel * PANEL, LANES):
                         place = place_of(tile_number, phase, c, part, layout)
                         both_axes(letter.back, points, place, layout.point, tile, 0, LANES)
-                        at = 0
-                        for h in range(top, top + side * fold, fold):
-                            for w in range(left, left + side * fold, fold):
+                        for i in range(side):
+                            for j in range(side):
+                                h, w = top + i * fold, left + j * fold
                                 if 0 <= h < height and 0 <= w < width:
                                     pixel = ((b * height + h) * width + w) * channels + c
-                                    store(pixels, pixel, load(pixels, pixel) + load(tile, at))
-                                at += LANES
+                                    value = load(tile, (i * side + j) * LANES)
+                                    if (i < overlap and row > 0) or (j < overlap and column > 0):
+                                        value = value + load(pixels, pixel)  # of the tiles above and on the left
+                                    store(pixels, pixel, value)
                 tile_number += 1
 
 

@@ -115,8 +115,9 @@ class Algorithm(NamedTuple):
         return {a: Letter(_rounded(rows), _rounded(zip(*rows, strict=True)), *cut[a]) for a, rows in exact.items()}
 
 
-def _rounded(rows) -> tuple[tuple[np.float32, ...], ...]:
-    return tuple(tuple(np.float32(float(value)) for value in row) for row in rows)
+def _rounded(rows) -> tuple[tuple[np.float32 | None, ...], ...]:
+    """As `both_axes` takes a matrix: None is 0."""
+    return tuple(tuple(np.float32(float(value)) if value else None for value in row) for row in rows)
 
 
 # ---- conv2d and conv2d_transpose -------------------------------------------------------------------------------------
