@@ -254,38 +254,39 @@ def transpose_tile(typing, source, first, stride, target, to, to_stride):
 
 
 @intrinsic
-def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, at_c, more):
+def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, b_row, c, at_c, c_row, more):
     """C (ROWS, PANEL) = A (ROWS, blocks depth) B (blocks depth, PANEL); with `more`, the sum is added to what C held.
 
-    A[i, k depth + d] is at a[at_a + i row + k block + d step]; B and C are contiguous from at_b and at_c on. The sum
-    runs over k and d in their order, in ROWS * PANEL / LANES registers: each number of A meets two Lanes of B.
+    A[i, k depth + d] is at a[at_a + i row + k block + d step]; the rows of B and C begin at every b_row and c_row
+    numbers from at_b and at_c on. The sum runs over k and d in their order, in ROWS * PANEL / LANES registers: each
+    number of A meets two Lanes of B.
     """
     if not _floats(a, b, c):
         return None
     vectors = range(PANEL // LANES)
 
     def generate(context, builder, signature, arguments):
-        a, at_a, row, step, block, blocks, depth, b, at_b, c, at_c, more = arguments
+        a, at_a, row, step, block, blocks, depth, b, at_b, b_row, c, at_c, c_row, more = arguments
         a = _data(context, builder, signature.args[0], a)
         b = _data(context, builder, signature.args[7], b)
-        c = _data(context, builder, signature.args[9], c)
-        places = {(i, v): builder.add(at_c, _index(i * PANEL + v * LANES)) for i in range(ROWS) for v in vectors}
+        c = _data(context, builder, signature.args[10], c)
+        starts = [builder.add(at_c, builder.mul(c_row, _index(i))) for i in range(ROWS)]
+        places = {(i, v): builder.add(starts[i], _index(v * LANES)) for i in range(ROWS) for v in vectors}
         sums = {place: cgutils.alloca_once(builder, _LANES) for place in places}  # LLVM makes registers of them
         for place in places:
             builder.store(ir.Constant(_LANES, [0.0] * LANES), sums[place])
-        width = _index(PANEL)
         with cgutils.for_range(builder, blocks) as outer:
             a_block = builder.add(at_a, builder.mul(outer.index, block))
-            b_block = builder.add(at_b, builder.mul(outer.index, builder.mul(depth, width)))
+            b_block = builder.add(at_b, builder.mul(outer.index, builder.mul(depth, b_row)))
             with cgutils.for_range(builder, depth) as inner:
                 a_column = builder.add(a_block, builder.mul(inner.index, step))
-                b_row = builder.add(b_block, builder.mul(inner.index, width))
-                b_row = [_load(builder, b, builder.add(b_row, _index(v * LANES))) for v in vectors]
+                b_start = builder.add(b_block, builder.mul(inner.index, b_row))
+                numbers = [_load(builder, b, builder.add(b_start, _index(v * LANES))) for v in vectors]
                 for i in range(ROWS):
                     index = builder.add(a_column, builder.mul(row, _index(i)))
                     number = _splat(builder, builder.load(builder.gep(a, [index])))
                     for v in vectors:
-                        total = _fma(builder, number, b_row[v], builder.load(sums[i, v]))
+                        total = _fma(builder, number, numbers[v], builder.load(sums[i, v]))
                         builder.store(total, sums[i, v])
         with builder.if_then(more):
             for place, index in places.items():
@@ -295,4 +296,4 @@ def multiply_tile(typing, a, at_a, row, step, block, blocks, depth, b, at_b, c, 
         return context.get_dummy_value()
 
     n = types.intp
-    return types.void(a, n, n, n, n, n, n, b, n, c, n, types.boolean), generate
+    return types.void(a, n, n, n, n, n, n, b, n, n, c, n, n, types.boolean), generate

@@ -1,4 +1,7 @@
-"""Convolution on the CPU: Winograd's algorithm for the layers that it suits, the direct sum for the others."""
+"""Convolution on the CPU: Winograd's algorithm for the layers that it suits, the direct sum for the others.
+
+The direct sum of a few channels reads windows where they lie, that of many has the BLAS multiply copies of them.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import math
 
 import numpy as np
 
-from kernels.conv2d import direct, winograd
+from kernels.conv2d import direct, implicit, winograd
 from kernels.lanes import PANEL
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
@@ -45,21 +48,23 @@ def rows(*arrays):
 def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
     size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
-    chosen = algorithm(size, w.shape, stride, padding)
-    return winograd.conv2d(*rows(x, w), chosen, size) if chosen else direct.conv2d(x, w, stride, padding)
+    if chosen := algorithm(size, w.shape, stride, padding):
+        return winograd.conv2d(*rows(x, w), chosen, size)
+    summed = implicit if implicit.suits(size, w.shape) else direct
+    return summed.conv2d(x, w, stride, padding)
 
 
 def conv2d_transpose(y, w, stride, padding, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
-    chosen = algorithm(y.shape[1:3], w.shape, stride, padding)
-    if chosen:
+    if chosen := algorithm(y.shape[1:3], w.shape, stride, padding):
         return winograd.conv2d_transpose(*rows(y, w), chosen, size)
     return direct.conv2d_transpose(y, w, stride, padding, size)
 
 
 def conv2d_weight_grad(x, y, stride, padding, size):
     """dT/dw (K,R,S,C) with (R, S) = size."""
-    chosen = algorithm(y.shape[1:3], (y.shape[3], *size, x.shape[3]), stride, padding)
-    if chosen:
+    w_shape = y.shape[3], *size, x.shape[3]
+    if chosen := algorithm(y.shape[1:3], w_shape, stride, padding):
         return winograd.conv2d_weight_grad(*rows(x, y), chosen, size)
-    return direct.conv2d_weight_grad(x, y, stride, padding, size)
+    summed = implicit if implicit.suits(y.shape[1:3], w_shape) else direct
+    return summed.conv2d_weight_grad(x, y, stride, padding, size)

@@ -31,6 +31,7 @@ __all__ = [
     "whole",
 ]
 
+AHEAD = 2  # panels: so far beyond the points that are written, others will be
 SLAB = 128  # terms of a sum that are added up at a time: rounding grows more slowly, and a slab of filters stays near
 
 
@@ -168,6 +169,8 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
                                     store(tile, at, zero)
                                 at += LANES
                         place = place_of(tile_number, phase, c, part, layout)
+                        for e in range(len(letter.to) ** 2):  # they are far apart: no cache foresees them
+                            prefetch(points, place + AHEAD * layout.panel + e * layout.point)
                         both_axes(letter.to, tile, 0, LANES, points, place, layout.point)
                 tile_number += 1
 
@@ -226,7 +229,7 @@ def multiply(points, rows, panels, terms, left, start, left_layout, right, right
             for row in range(0, rows, ROWS):
                 a = start + e * left_layout.point + row // ROWS * left_layout.block
                 c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
-                multiply_tile(left, a, PANEL, 1, ROWS * PANEL, blocks, PANEL, right, b, product, c, more)
+                multiply_tile(left, a, PANEL, 1, ROWS * PANEL, blocks, PANEL, right, b, PANEL, product, c, PANEL, more)
 
 
 @compiled
@@ -241,4 +244,4 @@ def correlate(first, last, depth, row, rows, panels, left, left_layout, right, r
             for i in range(row, row + rows, ROWS):
                 a = e * left_layout.point + i // PANEL * left_layout.panel + d * PANEL + i % PANEL
                 c = e * layout.point + panel * layout.panel + (i - row) * PANEL
-                multiply_tile(left, a, 1, PANEL, 0, 1, terms, right, b, product, c, more or d > 0)
+                multiply_tile(left, a, 1, PANEL, 0, 1, terms, right, b, PANEL, product, c, PANEL, more or d > 0)
