@@ -150,7 +150,7 @@ def to_points(first, last, pictures, letter, part, base, points, layout):
     tile = np.empty(side * side * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
-    next_tile = letter.step * fold * channels
+    next_tile = (letter.step * fold if letter.columns > 1 else height * width) * channels
     for b in range(first, last):
         for row in range(letter.rows):
             for column in range(letter.columns):
@@ -187,7 +187,6 @@ def from_points(first, last, points, layout, letter, part, base, pictures):
     tile = np.empty(side * side * LANES, np.float32)
     zero = splat(np.float32(0))
     tile_number = (first - base) * letter.rows * letter.columns
-    next_tile = letter.step * fold * channels
     for b in range(first, last):
         for h in range(height):
             for w in range(width):
@@ -228,6 +227,9 @@ def multiply(points, rows, panels, terms, left, start, left_layout, right, right
             b = e * right_point + panel * terms * PANEL
             for row in range(0, rows, ROWS):
                 a = start + e * left_layout.point + row // ROWS * left_layout.block
+                if panels == 1:  # then each block of the left factor is met once, and comes from afar
+                    for line in range(0, terms * ROWS, LANES):
+                        prefetch(left, a + left_layout.block + line)
                 c = e * layout.point + row // ROWS * layout.block + panel * layout.panel
                 multiply_tile(left, a, PANEL, 1, ROWS * PANEL, blocks, PANEL, right, b, PANEL, product, c, PANEL, more)
 
