@@ -52,9 +52,14 @@ def pixels_of_tiles(letter, side, height, width):
     return axis(letter.rows, height), axis(letter.columns, width)
 
 
+def magnitudes(letter):
+    """|matrix| of the letter, (n, side)."""
+    return np.array([[abs(value or 0) for value in row] for row in letter.to], np.float64)
+
+
 def to_points(pictures, letter):
     """|matrix| |tile| |matrix|ᵀ of every tile: (n², tiles, folded channels)."""
-    matrix = abs(np.array(letter.to, np.float64))
+    matrix = magnitudes(letter)
     (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, matrix.shape[1], *pictures.shape[1:3])
     padded = np.pad(abs(pictures), ((0, 0), vertical, horizontal, (0, 0)))
     tiles = padded[:, rows[:, :, :, None, None, None], columns]  # (N, rows, side, fold, columns, side, fold, C)
@@ -64,7 +69,7 @@ def to_points(pictures, letter):
 
 def from_points(points, letter, shape):
     """Its adjoint: the pictures' shape is given."""
-    matrix = abs(np.array(letter.to, np.float64))
+    matrix = magnitudes(letter)
     n, side = matrix.shape
     (rows, vertical), (columns, horizontal) = pixels_of_tiles(letter, side, *shape[1:3])
     fold = letter.fold

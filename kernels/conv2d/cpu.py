@@ -47,24 +47,27 @@ def rows(*arrays):
 
 def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
+    x, w = rows(x, w)
     size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
     if chosen := algorithm(size, w.shape, stride, padding):
-        return winograd.conv2d(*rows(x, w), chosen, size)
+        return winograd.conv2d(x, w, chosen, size)
     summed = implicit if implicit.suits(size, w.shape) else direct
     return summed.conv2d(x, w, stride, padding)
 
 
 def conv2d_transpose(y, w, stride, padding, size):
     """dT/dx (N,H,W,C) with (H, W) = size."""
+    y, w = rows(y, w)
     if chosen := algorithm(y.shape[1:3], w.shape, stride, padding):
-        return winograd.conv2d_transpose(*rows(y, w), chosen, size)
+        return winograd.conv2d_transpose(y, w, chosen, size)
     return direct.conv2d_transpose(y, w, stride, padding, size)
 
 
 def conv2d_weight_grad(x, y, stride, padding, size):
     """dT/dw (K,R,S,C) with (R, S) = size."""
+    x, y = rows(x, y)
     w_shape = y.shape[3], *size, x.shape[3]
     if chosen := algorithm(y.shape[1:3], w_shape, stride, padding):
-        return winograd.conv2d_weight_grad(*rows(x, y), chosen, size)
+        return winograd.conv2d_weight_grad(x, y, chosen, size)
     summed = implicit if implicit.suits(y.shape[1:3], w_shape) else direct
     return summed.conv2d_weight_grad(x, y, stride, padding, size)

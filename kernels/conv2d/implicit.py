@@ -1,12 +1,12 @@
 """Convolution of pictures with few channels: the direct sum, whose windows are read where they lie.
 
-What direct.py copies together, the R S C numbers of a window, lies in R rows of the picture, S C neighbours in each, once
-the picture has its padding. `multiply_tile` takes that as it is, so no matrix of windows is built ("implicit GEMM"):
+What direct.py copies together, the R S C numbers of a window, lies in R rows of the picture, S C neighbours in each,
+once the picture has its padding. `multiply_tile` takes that as it is: no matrix of windows is built ("implicit GEMM").
 
     conv2d              y  = windows(x) wᵀ          ROWS neighbouring windows of a row, PANEL filters at a time
     conv2d_weight_grad  w  = windows(x)ᵀ y          ROWS neighbouring places of the windows, PANEL filters at a time
 
-With three channels a window is too short, and its copy too much of the work, for the BLAS to gain by it.
+Windows of three channels are short: to copy them would be most of the work.
 """
 
 from __future__ import annotations
@@ -74,9 +74,7 @@ def convolve(first, last, x, filters, y, c, stride, padding):
                 at = (p * row + q * c) * stride
                 for panel in range(0, k, PANEL):
                     to = ((b * p_size + p) * q_size + q) * k + panel
-                    multiply_tile(
-                        pixels, at, stride * c, 1, row, r_size, sc, numbers, panel, k, result, to, k, False
-                    )
+                    multiply_tile(pixels, at, stride * c, 1, row, r_size, sc, numbers, panel, k, result, to, k, False)
 
 
 @compiled
