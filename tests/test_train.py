@@ -685,15 +685,16 @@ def test_convolution_by_the_definition(folder, monkeypatch):
         used.append(kernel)
         return compute(*arguments)
 
-    for kernel in direct.__all__:
-        assert cpu.kernels[kernel] is getattr(direct, kernel)
-        assert plain.kernels[kernel] is getattr(auto, kernel)
-        monkeypatch.setattr(cpu, kernel, partial(noting, kernel, getattr(direct, kernel)))
-        monkeypatch.setattr(plain, kernel, None)  # is never called
-    run = trained("--data", folder, "--epochs", 1, "--conv", "direct")
+    with monkeypatch.context() as patch:
+        for kernel in direct.__all__:
+            assert cpu.kernels[kernel] is getattr(direct, kernel)
+            assert plain.kernels[kernel] is getattr(auto, kernel)
+            patch.setattr(cpu, kernel, partial(noting, kernel, getattr(direct, kernel)))
+            patch.setattr(plain, kernel, None)  # is never called
+        run = trained("--data", folder, "--epochs", 1, "--conv", "direct")
     assert set(used) == set(direct.__all__)
     assert run.settings.conv == "direct"
-    generate.draw(run, np.zeros((1, run.settings.z_dim), np.float32), "cpu")
+    generate.draw(run, np.zeros((1, run.settings.z_dim), np.float32), "cpu")  # as any run, by any convolution
     for name in ("emulated", "reference"):
         assert kernels.device(name, "direct") is kernels.device(name)  # they have no other way
 
