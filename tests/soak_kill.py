@@ -93,7 +93,7 @@ def soak(place: Path, kills: int, epochs: int, seed: int, say: Callable[[str], N
                 assert ends([*TRAIN, *arguments])
             elif moment := killed(folder, arguments, chance):
                 left -= 1
-                say(f"kill {kills - left:<4} of run {number}, {moment}: step {reached(folder)} is saved")
+                say(f"kill {kills - left:<4} of run {number}, {moment}: saved up to step {reached(folder)}")
         run = Run.open(folder)
         with run.alone():  # removes what is unfinished
             run.keep_checkpoints(last, run.settings.keep, None)  # it may have been killed when only this was left to do

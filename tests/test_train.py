@@ -326,6 +326,14 @@ def test_a_resumed_run_is_an_uninterrupted_one(folder, straight):
     assert run.settings.epochs == 4  # what config.json says now, so that --resume alone goes on to there
 
 
+def test_a_resumed_run_is_an_uninterrupted_one_on_reference(folder, monkeypatch):
+    """Where only tests train. (tests/test_verify_resume.py has the devices that a run can have.)"""
+    monkeypatch.setattr(train, "choose_device", lambda *_: (REFERENCE, "as asked"))
+    straight = trained("--data", folder, "--epochs", 2, "--out", "straight")
+    trained("--data", folder, "--epochs", 1)
+    assert_equal_runs(straight, trained("--resume", "run", "--epochs", 2), step=6)
+
+
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(folder, straight, monkeypatch, capsys):
     """The step is finished and saved, the command says how to go on, and going on ends where a straight run does."""
     with monkeypatch.context() as patch:
