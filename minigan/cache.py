@@ -25,12 +25,13 @@ from pathlib import Path
 
 import numpy as np
 
-from minigan.files import replacing
+from minigan.files import remove_unfinished, replacing
 
 __all__ = ["Cache", "Damaged", "Stored", "digest_of"]
 
 BLOCK = 2**22  # bytes that share a digest, to the nearest whole number of pictures below
 CHECKED = 16  # blocks, at each start
+STALE = 24  # hours after which a file that nobody has written on was left by a process that was killed
 
 
 class Damaged(Exception):
@@ -100,6 +101,7 @@ class Cache:
         """
         count, sums = 0, []
         self.pixels.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(self.pixels.parent, STALE)
         with replacing(self.pixels) as file:
             file.write(_header((0, *shape)))
             rest = iter(pictures)

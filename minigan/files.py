@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -71,11 +72,16 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Delete the files in `folder` that killed writers left. Only for who knows that nobody else writes there now."""
+def remove_unfinished(folder: Path, hours: float = 0) -> None:
+    """Delete the files in `folder` that killed writers left, if they have not changed for so many hours.
+
+    With 0 hours it is only for who knows that nobody else writes there now.
+    """
+    latest = time.time() - 3600 * hours
     for path in folder.glob(f"*{UNFINISHED}"):
-        if path.is_file():
-            path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+            if path.is_file() and path.stat().st_mtime <= latest:
+                path.unlink()
 
 
 def _beside(path: Path) -> Path:
