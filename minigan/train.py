@@ -242,7 +242,8 @@ def about(device: kernels.Device, pictures: data.Pictures, command: str) -> dict
 
 def same_pictures(run: Run, pictures: data.Pictures, source: str) -> None:
     """Raise UserError unless these are the ones that the run began with."""
-    count, earlier = len(pictures.images), run.about.get("pictures")
+    count = len(pictures.images)
+    earlier = run.about.get("pictures", count)  # an imported run has had none yet
     if count != earlier:
         raise UserError(f"{count} {source}: the run began with {earlier}: give those")
     if run.about.get("digest", pictures.digest) != pictures.digest:  # the first runs kept none
@@ -299,8 +300,8 @@ def train(arguments: list[str] | None = None) -> None:
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
             logged = run.rewind(game.step_count, LOG_EVERY)
-            commands = [*run.about.get("commands", []), command]
-            run.about |= {"device": device.name, "commands": commands, "outcome": None}
+            session = {"device": device.name, "commands": [*run.about.get("commands", []), command], "outcome": None}
+            run.about = about(device, pictures, command) | run.about | session  # the first of it stays
             run.configure(settings)
         text = f"{run.folder}, step {game.step_count:,}"
         reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)
