@@ -61,7 +61,8 @@ def export_onnx(game: Game, path: Path) -> None:
         )
     with writing(path) as file:
         file.write(content)
-    print(f"onnx      {path}: {INPUT} (N, {z.shape[1]}), {about['z']} -> {OUTPUT} {('N', *pictures.shape[1:])}")
+    shape = ", ".join(map(str, pictures.shape[1:]))
+    print(f"onnx      {path}: {INPUT} (N, {settings.z_dim}), {about['z']}, to {OUTPUT} (N, {shape})")
     print(f"          by ONNX Runtime, {TRIED} pictures are at most {apart:.1e} from ours, of values from -1 to 1")
 
 

@@ -82,7 +82,7 @@ def command(arguments: list[str] | None = None) -> None:
         from_torch(given.discriminator, read(given.discriminator), game.discriminator)
 
     started = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    about = {"device": "cpu", "imported": str(given.file), "commands": [], "outcome": "done", "started": started}
+    about = {"device": "cpu", "imported": str(given.file), "commands": [], "outcome": "imported", "started": started}
     run = Run.create(given.out, settings, about, skipped=[])
     with run.alone():
         game.save(run, seconds=0.0)
