@@ -26,6 +26,7 @@ from PIL import Image
 
 from minigan.chart import key, line_chart, spread
 from minigan.command import run_command
+from minigan.errors import UserError
 from minigan.options import Parser
 from minigan.pictures import running_mean
 from minigan.run import Run
@@ -382,7 +383,10 @@ def report(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = Parser(prog="python -m minigan.report", description="Write a run's report.html, one page with all of it.")
     parser.add_argument("run", type=Path, metavar="RUN", help="the folder of a run of minigan.train")
-    print(f"report    {write(Run.open(parser.parse_args(arguments).run))}")
+    run = Run.open(parser.parse_args(arguments).run)
+    if "imported" in run.about and not run.rows():
+        raise UserError(f"{run.folder}: was imported, and has not trained yet: nothing to report")
+    print(f"report    {write(run)}")
 
 
 if __name__ == "__main__":
