@@ -114,20 +114,25 @@ _MAKE = {
     "reference": lambda **chosen: Device("reference", "reference", (np.float32, np.float64), **chosen),
 }
 PRECISIONS = ("fp32", "tf32", "bf16")
-_GPU = {
-    "auto": {"fp32": "cuda", "tf32": "tf32", "bf16": "bf16"},
-    "direct": {"fp32": "cuda", "tf32": "tf32", "bf16": "bf16"},  # a GPU knows no sum but the direct one
-    "naive": {"fp32": "naive"},
-    "tiled": {"fp32": "tiled"},
-    "tensor": {"tf32": "tf32", "bf16": "bf16"},
+_RUNGS = {"naive": {"fp32": "naive"}, "tiled": {"fp32": "tiled"}, "registers": {"fp32": "cuda"}}
+_OLDER_GPU = {"auto": {"fp32": "cuda"}, "direct": {"fp32": "cuda"}, **_RUNGS}
+_TENSOR = {"tf32": "tf32", "bf16": "bf16"}
+_GPU = {"auto": {"fp32": "fp32", **_TENSOR}, "direct": {"fp32": "fp32", **_TENSOR}, **_RUNGS, "tensor": _TENSOR}
+
+
+def _ways_of_cuda() -> dict:
+    from kernels.launch import gpu
+
+    return _GPU if gpu.has_tensor_cores() else _OLDER_GPU
+
+
+_WAYS = {  # () -> the module of kernels/conv2d, by way and precision; the direct sum is the only one that a GPU knows
+    "cuda": _ways_of_cuda,
+    "cpu": lambda: {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
+    "emulated": lambda: _GPU,
+    "reference": lambda: {"auto": {"fp32": "reference"}, "direct": {"fp32": "reference"}},
 }
-_MODULES = {  # of kernels/conv2d: by device, way of convolution and precision
-    "cuda": _GPU,
-    "cpu": {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
-    "emulated": _GPU,
-    "reference": {"auto": {"fp32": "reference"}, "direct": {"fp32": "reference"}},
-}
-DEVICES, CONVOLUTIONS = tuple(_MODULES), tuple(_GPU)
+DEVICES, CONVOLUTIONS = tuple(_WAYS), tuple(_GPU)
 
 
 def precisions(name: str, conv: str = "auto") -> tuple[str, ...]:
@@ -139,39 +144,32 @@ def precisions(name: str, conv: str = "auto") -> tuple[str, ...]:
     """
     if name not in DEVICES:
         raise DeviceError(f"no device {name!r}: choose one of {', '.join(DEVICES)}")
-    if conv not in _MODULES[name]:
-        raise DeviceError(f"{name}: does not convolve {conv!r}: choose one of {', '.join(_MODULES[name])}")
-    known = tuple(_MODULES[name][conv])
-    if name == "cuda":
-        from kernels.launch import gpu
-
-        if not gpu.has_tensor_cores():
-            known = tuple(precision for precision in known if precision == "fp32")
-    if not known:
-        raise DeviceError(f"{name}: this GPU is older than sm_80, whose tensor cores {conv!r} takes: choose 'auto'")
-    return known
+    ways = _WAYS[name]()
+    if conv not in ways:
+        raise DeviceError(f"{name}: does not convolve {conv!r} here: choose one of {', '.join(ways)}")
+    return tuple(ways[conv])
 
 
-def convolution(name: str, conv: str, precision: str) -> str:
-    """The module of kernels/conv2d with which a device convolves so."""
-    return _MODULES[name][conv][precision]
+def convolution(name: str, conv: str = "auto", precision: str = "fp32") -> str:
+    """The module of kernels/conv2d with which a device convolves so. Raises DeviceError where it does not."""
+    known = precisions(name, conv)
+    if precision not in known:
+        raise DeviceError(f"{name}: no {precision} convolution here: {conv!r} is in {' or '.join(known)}")
+    return _WAYS[name]()[conv][precision]
 
 
 def device(name: str, conv: str = "auto", precision: str = "fp32") -> Device:
     """The device of that name, made once for each way of convolution and precision that it has.
 
     conv: "auto" convolves in the way that is fastest for each shape, "direct" by the definition. On a GPU, "naive",
-    "tiled" and "tensor" are rungs of a ladder to read and to compare; "auto" has its uppermost for each precision.
-    precision: of the numbers that are multiplied, "tf32" and "bf16" on tensor cores; sums are in float32.
+    "tiled", "registers" and "tensor" are rungs of a ladder to read and to compare; "auto" has the uppermost for each
+    precision. precision: of the numbers that are multiplied, "tf32" and "bf16" on tensor cores; sums are in float32.
 
     Raises
     ------
     DeviceError: no such device, or this machine cannot have it (no CuPy, no GPU, no C++ compiler), or it cannot
         convolve so.
     """
-    known = precisions(name, conv)
-    if precision not in known:
-        raise DeviceError(f"{name}: no {precision} convolution here: {conv!r} is in {' or '.join(known)}")
     return _made(name, convolution(name, conv, precision), precision)
 
 

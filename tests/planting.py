@@ -28,7 +28,7 @@ class Program(NamedTuple):
 
 
 def program(launcher: str, module: str | None = None) -> Program:
-    """By the modules' paths: "conv2d.tensor", "conv2d.tf32"."""
+    """By the modules' paths: "conv2d.pipeline", "conv2d.tf32"."""
     return Program(*(importlib.import_module(f"kernels.{path}") for path in (launcher, module or launcher)))
 
 
@@ -36,8 +36,9 @@ PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
     "conv2d, few": program("conv2d.few", "conv2d.cuda"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
-    "conv2d, tf32": program("conv2d.tensor", "conv2d.tf32"),
-    "conv2d, bf16": program("conv2d.tensor", "conv2d.bf16"),
+    "conv2d, fp32": program("conv2d.pipeline", "conv2d.fp32"),
+    "conv2d, tf32": program("conv2d.pipeline", "conv2d.tf32"),
+    "conv2d, bf16": program("conv2d.pipeline", "conv2d.bf16"),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 from planting import PROGRAMS, results
 
 import kernels
-from kernels.conv2d import bf16, tensor, tf32
+from kernels.conv2d import bf16, fp32, pipeline, tf32
 from kernels.launch import Source, recording
 from kernels.launch import nvrtc as compiler
 from minigan import options
@@ -38,10 +38,11 @@ def variants():
             game.step(Tensor(np.empty((2, *game.networks.picture), np.float32), EMULATED))
         for program in PROGRAMS.values():
             list(results(program.module))
-        for tile in tensor.TILES:  # whichever this machine would have taken
+        for tile in pipeline.TILES:  # whichever this machine would have taken
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(tensor, "plan", lambda *_, tile=tile: (tile, 1))
-                list(results(tf32)), list(results(bf16))
+                patch.setattr(pipeline, "plan", lambda *_, tile=tile: (tile, 1))
+                for module in (fp32, tf32, bf16):
+                    list(results(module))
     return launched
 
 

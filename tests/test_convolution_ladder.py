@@ -8,6 +8,7 @@ smaller terms are cut off where the largest is: three times what rounding would 
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import sys
@@ -20,7 +21,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
 
 import kernels
-from kernels.conv2d import cuda, few, tensor
+from kernels.conv2d import cuda, few, pipeline
 from kernels.launch import host, recording
 from minigan import autograd, command, ops
 from minigan.models import PRESETS
@@ -28,7 +29,7 @@ from minigan.options import new_settings, parse
 from minigan.train import Game
 
 KERNELS = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
-FORMATS = {"tf32": 2.0**-11, "bf16": 2.0**-8}
+FORMATS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of the tensor cores' operands
 GPUS = ["cuda", "emulated"]
 SIZES = [
     (1, 9, 7, 12, 20, (4, 4, 2), 1),  # less than a tile each way
@@ -79,7 +80,7 @@ def check_rounded(device, kernel, given):
 # ---- the rungs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["direct", "naive", "tiled", "tf32", "bf16"])
+@pytest.mark.parametrize("module", ["direct", "naive", "tiled", "fp32", "tf32", "bf16"])
 def test_contract(module):
     """Every way offers the functions of `reference`, with its signatures."""
     reference, other = (importlib.import_module(f"kernels.conv2d.{name}") for name in ("reference", module))
@@ -89,10 +90,10 @@ def test_contract(module):
 
 
 @pytest.mark.parametrize("gpu", GPUS, indirect=True)
-@pytest.mark.parametrize("conv", ["naive", "tiled"])
+@pytest.mark.parametrize("conv", ["naive", "tiled", "registers"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_plain_rungs(gpu, conv, kernel):
-    """The rungs below the register tiles are as exact as they are."""
+    """The rungs below the pipeline are as exact as it is in float32."""
     for given in cases.fixed(kernel):
         check(kernels.device(gpu, conv), kernel, given)
 
@@ -118,7 +119,7 @@ def test_few_channels(gpu):
 def test_sums_in_parts(gpu, kernel, monkeypatch):
     """Sums that several blocks share are as exact as the others, and the same in whatever order these come."""
     monkeypatch.setattr(cuda, "LEAST", 4)
-    device = kernels.device(gpu)
+    device = kernels.device(gpu, "registers")
     for sizes in [(2, 6, 6, 5, 3, (4, 4, 2), 1), (1, 9, 7, 12, 66, (4, 4, 2), 1)]:
         given = arguments(kernel, sizes)
         with recording() as launched:
@@ -133,17 +134,17 @@ def test_sums_in_parts(gpu, kernel, monkeypatch):
 
 
 @pytest.mark.parametrize("gpu", GPUS, indirect=True)
-@pytest.mark.parametrize("precision", FORMATS)
-@pytest.mark.parametrize("tile", tensor.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
-def test_tensor_cores(gpu, precision, tile, seed, monkeypatch):
+@pytest.mark.parametrize("precision", kernels.PRECISIONS)
+@pytest.mark.parametrize("tile", pipeline.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+def test_pipeline(gpu, precision, tile, seed, monkeypatch):
     """With every tile, and with sums in one part and in three: within the rounding of the operands."""
-    device = kernels.device(gpu, "tensor", precision)
+    device = kernels.device(gpu, precision=precision)
     for number in (1, 3):
-        monkeypatch.setattr(tensor, "plan", lambda *_, chosen=(tile, number): chosen)
+        monkeypatch.setattr(pipeline, "plan", lambda *_, chosen=(tile, number): chosen)
         with host.emulation(order=seed):
             for kernel in KERNELS:
                 for sizes in SIZES:
-                    check_rounded(device, kernel, arguments(kernel, sizes, seed))
+                    (check_rounded if precision in FORMATS else check)(device, kernel, arguments(kernel, sizes, seed))
 
 
 @pytest.mark.parametrize("gpu", GPUS, indirect=True)
@@ -186,27 +187,28 @@ def test_gradients(gpu, precision):
 
 def test_plan():
     """Large tiles where there are many; else smaller ones, or sums in parts, so that no multiprocessor is idle."""
-    large, narrow, small = tensor.TILES
-    assert tensor.plan(65536, 128, 1024, 1, 132) == (large, 1)
-    assert tensor.plan(65536, 64, 1024, 1, 132) == (narrow, 1)
+    large, narrow, small = pipeline.TILES
+    plan = functools.partial(pipeline.plan, multiprocessors=132, least=1024)
+    assert plan(65536, 128, 1024, 1) == (large, 1)
+    assert plan(65536, 64, 1024, 1) == (narrow, 1)
     for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
-        tile, number = tensor.plan(rows, columns, depth, 1, 132)
+        tile, number = plan(rows, columns, depth, 1)
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
         assert blocks * number >= 132
-        assert depth // number >= tensor.LEAST
-    assert tensor.plan(128, 1024, 65536, 1, 132)[1] > 1  # a weight gradient: w is small, the sum is long
-    assert tensor.plan(64, 64, 64, 1, 132) == (small, 1)  # nothing would help
+        assert depth // number >= 1024
+    assert plan(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
+    assert plan(64, 64, 64, 1) == (small, 1)  # nothing would help
 
 
 def test_stages_fit():
     """No launch asks for more shared memory than the smallest multiprocessor of sm_80 to sm_120 has for a block."""
     with recording() as launched:
         for preset in PRESETS:
-            for precision in FORMATS:
+            for precision in kernels.PRECISIONS:
                 device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": precision})
                 game = Game(new_settings(parse(["--preset", preset])), device)
                 game.step(autograd.Tensor(np.empty((2, *game.networks.picture), np.float32), device))
-    asked = {launch.shared for launch in launched if launch.source is tensor.SOURCE}
+    asked = {launch.shared for launch in launched if launch.source is pipeline.SOURCE}
     assert asked
     assert max(asked) <= 99 << 10
 
@@ -222,7 +224,7 @@ def test_choices(emulated, monkeypatch):
     assert kernels.precisions("cpu") == ("fp32",)
     for wanted, message in [
         (("cpu", "auto", "tf32"), "cpu: no tf32 convolution here: 'auto' is in fp32"),
-        (("cpu", "tiled"), "cpu: does not convolve 'tiled': choose one of auto, direct"),
+        (("cpu", "tiled"), "cpu: does not convolve 'tiled' here: choose one of auto, direct"),
         (("emulated", "tensor"), "emulated: no fp32 convolution here: 'tensor' is in tf32 or bf16"),
         (("abacus",), "no device 'abacus'"),
     ]:
@@ -254,7 +256,10 @@ def test_the_precision_of_a_gpu(monkeypatch, tensor_cores, conv, known, chosen):
 
 
 def test_tensor_cores_of_a_gpu_without(monkeypatch):
-    """A GPU older than sm_80 is told from one that has none of the kind asked for."""
+    """A GPU older than sm_80 has float32 alone, by registers; it says so of what else is asked for."""
     monkeypatch.setattr("kernels.launch.gpu", SimpleNamespace(has_tensor_cores=lambda: False), raising=False)
-    with pytest.raises(kernels.DeviceError, match="older than sm_80, whose tensor cores 'tensor' takes: choose 'auto'"):
+    assert kernels.convolution("cuda") == kernels.convolution("emulated", "registers") == "cuda"
+    with pytest.raises(kernels.DeviceError, match="cuda: no tf32 convolution here: 'auto' is in fp32"):
+        kernels.convolution("cuda", "auto", "tf32")
+    with pytest.raises(kernels.DeviceError, match="cuda: does not convolve 'tensor' here: choose one of auto, direct"):
         kernels.precisions("cuda", "tensor")

@@ -248,7 +248,7 @@ def test_no_kernel_leaves_its_arrays(sanitized):
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile
         ("conv2d", "row[MICRO], column[MICRO]", "row[MICRO], column[MICRO - 1]", "stack-buffer-overflow"),  # registers
-        ("conv2d, tf32", "(unsigned)i < (unsigned)height &&", "", "heap-"),  # of an asynchronous copy
+        ("conv2d, fp32", "(unsigned)i < (unsigned)height &&", "", "heap-"),  # of an asynchronous copy
         (
             "conv2d, tf32",
             "float at[LINES][DEPTH + 4]",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+import kernels
 from benchmarks import occupancy
 from kernels.launch import Launch, Source
 from kernels.launch.nvrtc import Usage
@@ -44,12 +45,9 @@ def test_table(nvrtc):
 
 
 def test_launches():
-    """A step on a large GPU takes the tensor cores, in more than one build, and for its three colours the float32 path;
-    with fp32 only that."""
-    paths = {}
-    for precision in ("tf32", "fp32"):
+    """A step on a large GPU takes more than one build of the pipeline, and for its three colours the other paths."""
+    for precision in kernels.PRECISIONS:
         launched = [launch for launch in occupancy.launches("radford64", precision, 132) if "conv2d" in launch.kernel]
-        paths[precision] = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
-        if precision == "tf32":
-            assert len({launch.defines for launch in launched if launch.source.name.endswith("tensor.cu")}) > 1
-    assert paths == {"tf32": {"conv2d.cu", "few.cu", "tensor.cu"}, "fp32": {"conv2d.cu", "few.cu"}}
+        paths = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
+        assert paths == {"conv2d.cu", "few.cu", "pipeline.cu"}
+        assert len({launch.defines for launch in launched if launch.source.name.endswith("pipeline.cu")}) > 1

@@ -11,9 +11,10 @@ On a GPU the room is a ladder, a file for each idea:
 
     naive.cu    a thread an element of the output                                             --conv naive
     tiled.cu    a block a tile of it: what its threads share is fetched once                  --conv tiled
-    conv2d.cu   a thread 4 x 4 elements, from registers; long sums in parts                   --precision fp32
-    tensor.cu   matrix instructions of a whole warp, fed by copies that are always under way  --precision tf32, bf16
-    few.cu      beside it: pictures of three colours
+    conv2d.cu   a thread 4 x 4 elements, from registers; long sums in parts                   --conv registers
+    pipeline.cu a thread 8 x 16, while copies are under way; a GPU of sm_80 has them          --precision fp32
+                and a warp 16 x 8 at once, on tensor cores                                    --precision tf32, bf16
+    few.cu      beside them: pictures of three colours
 
 On the CPU it is `direct.py`, matrix products by the definition, and `winograd.py`, with fewer multiplications.
 """

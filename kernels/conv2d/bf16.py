@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from kernels.conv2d.tensor import TensorCores
+from kernels.conv2d.pipeline import Pipeline
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
-CORES = TensorCores(bf16=1)
-conv2d, conv2d_transpose, conv2d_weight_grad = CORES.conv2d, CORES.conv2d_transpose, CORES.conv2d_weight_grad
+PIPELINE = Pipeline(
+    bits=16, least=1024
+)  # by an H200's data sheet, half as many are summed while a part is written and read
+conv2d, conv2d_transpose, conv2d_weight_grad = PIPELINE.conv2d, PIPELINE.conv2d_transpose, PIPELINE.conv2d_weight_grad

@@ -4,7 +4,7 @@
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
 //         Pixels and filters are counted in int, elements in 64 bits.
 //
-// The first rung of the ladder naive.cu, tiled.cu, conv2d.cu, tensor.cu: a thread makes one element of the output and
+// The first rung of the ladder naive.cu, tiled.cu, conv2d.cu, pipeline.cu: a thread makes one element of the output and
 // fetches both numbers of each product from memory. Two loads a multiply-add: caches and memory are all that is busy.
 //
 // Block   256 threads, a thread an element of the output

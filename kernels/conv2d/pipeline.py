@@ -1,4 +1,4 @@
-"""Launches tensor.cu: convolution on the tensor cores, for channels that come in fours; the others go to conv2d.cu.
+"""Launches pipeline.cu, for channels that come in fours; the others go to conv2d.cu.
 
 A block's tile is the larger the better, as long as there are blocks enough for all multiprocessors; where the output is
 small, its long sums fall into parts, each of them a block's.
@@ -12,9 +12,9 @@ from kernels.conv2d import cuda
 from kernels.conv2d.parts import number_of_parts, whole
 from kernels.launch import Source, empty, multiprocessors
 
-__all__ = ["TensorCores"]
+__all__ = ["Pipeline"]
 
-SOURCE = Source(__package__, "tensor.cu")
+SOURCE = Source(__package__, "pipeline.cu")
 BLOCK = (128,)
 RESIDENT = 2  # blocks that a multiprocessor works on at the same time
 LEAST = (
@@ -46,24 +46,29 @@ TILES = (
 )  # at most 99 KiB: an sm_86 or sm_120 has no more
 
 
-def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int) -> tuple[Tile, int]:
+def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int, least: int) -> tuple[Tile, int]:
     """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
+    least: terms of a part.
 
     The first tile that is not mostly empty and gives every multiprocessor a block, else the last, which is smallest.
     """
     for tile in TILES:
         blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
-        parts = number_of_parts(blocks, RESIDENT * multiprocessors, depth, LEAST)
+        parts = number_of_parts(blocks, RESIDENT * multiprocessors, depth, least)
         if columns > tile.columns // 2 and blocks * parts >= multiprocessors:
             break
     return tile, parts
 
 
-class TensorCores:
-    """The three derivatives with operands of one format. bf16: 1, or 0 for TF32."""
+class Pipeline:
+    """The three derivatives with operands of one format.
 
-    def __init__(self, bf16: int):
-        self.bf16 = bf16
+    bits: of a number that are multiplied: 32 for float32, 19 for TF32, 16 for bf16. least: terms in a part of a sum.
+    """
+
+    def __init__(self, bits: int, least: int):
+        self.bits = bits
+        self.least = least
 
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
@@ -72,7 +77,7 @@ class TensorCores:
         if not suits(c, k):
             return cuda.conv2d(x, w, stride, padding)
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-        tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x))
+        tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x), self.least)
         y = empty(x, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
@@ -89,7 +94,7 @@ class TensorCores:
             return cuda.conv2d_transpose(y, w, stride, padding, size)
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
-        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(y))
+        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(y), self.least)
         x = empty(y, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
@@ -104,7 +109,7 @@ class TensorCores:
         r, s = size
         if not suits(c, k):
             return cuda.conv2d_weight_grad(x, y, stride, padding, size)
-        tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x))
+        tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x), self.least)
         w = empty(x, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-r * s * c // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
@@ -116,7 +121,7 @@ class TensorCores:
         """One of the kernels, with `stage` bytes of shared memory for each stage."""
         constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
         shared = tile.stages * stage
-        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BF16=self.bf16, **constants)
+        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
 
 
 def suits(c, k):

@@ -1,24 +1,27 @@
-// tensor.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k] on the tensor cores
-//            with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
+// pipeline.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k], memory never waited for
+//              with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous, 16-byte aligned; C and K multiples of 4
-//         The tile and BF16 are compile-time constants; the window is not, since no division by it is left in a loop: six
-//         builds serve all layers. Pixels are counted in int, elements in 64 bits.
+//         The tile and BITS are compile-time constants; the window is not, since no division by it is left in a loop: a
+//         build for each tile and format serves all layers. Pixels are counted in int, elements in 64 bits.
 //
-// The idea over conv2d.cu, whose table of rows, columns and summed indices d holds here too: a warp's matrix instruction
-// does 16 x 8 x 8 multiply-adds at once, and so fast that memory must never be waited for. Therefore STAGES tiles are in
-// flight: while one is multiplied, the next ones are on their way to shared memory (cp.async), past the registers.
-// Gained over conv2d.cu: not measured yet.
+// Two ideas over conv2d.cu, whose table of rows, columns and summed indices d holds here too.
+// Copies under way: while one tile is multiplied, the next STAGES - 1 are on their way to shared memory (cp.async), past
+// the registers, which so have room for more sums. Gained over conv2d.cu: not measured yet.
+// Tensor cores: one instruction of a whole warp does 16 x 8 x 8 multiply-adds or more. Gained over float32: not measured
+// yet.
 //
-// Operands   TF32, or bf16 if BF16; sums in float32. x, w and y stay float32 in memory and in shared memory, since
-//            cp.async cannot convert; a number is rounded when it has come to a register. So bf16 has TF32's traffic and
-//            twice its rate of multiplication: it gains where that was the limit. (Rounding on the way to shared memory
-//            would halve the traffic there, but take the numbers through registers, and those are taken by the sums.)
+// Operands   BITS of a number are multiplied: 32, float32, on the ordinary cores; 19, TF32, or 16, bf16, on the tensor
+//            cores. Sums are float32. x, w and y stay float32 in memory and in shared memory, since cp.async cannot convert;
+//            a number is rounded when it has come to a register. So bf16 has TF32's traffic and twice its rate of
+//            multiplication: it gains where that was the limit. (Rounding on the way to shared memory would halve the
+//            traffic there, but take the numbers through registers, and those are taken by the sums.)
 // Depths     A sum may be taken in any order, if a and b agree on it. Fragments of 16 lines x 8 depths are what TF32's
 //            instruction takes; two of them, rounded and paired, are what bf16's takes, with depths t and t + 4 of each
 //            in one register. One way of reading shared memory serves both.
 // Block      THREADS = 128: 4 warps, 2 x 2, make TILE_ROWS x TILE_COLUMNS of out. A warp makes a quarter, as fragments
-//            of 16 x 8; the larger the quarter, the more multiplications for each number read from shared memory.
+//            of 16 x 8; the larger the quarter, the more multiplications for each number read from shared memory. Lane
+//            4 g + t has rows g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
 // Shared     STAGES tiles of a and of b, dynamic. A tile lies as its matrix lies in memory, four floats a copy:
 //              DepthTile (LINES, DEPTH + 4)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)  where neighbouring lines are
@@ -33,7 +36,9 @@
 constexpr int THREADS = 128;
 constexpr int WARP_ROWS = TILE_ROWS / 2, WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
 constexpr int DOWN = WARP_ROWS / 16, ACROSS = WARP_COLUMNS / 16;           // its blocks of 16 x 16
-constexpr int SLICE = BF16 ? 16 : 8;                                       // depths of one instruction
+constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                // depths that are multiplied at once
+
+constexpr int UNROLLED = BITS == 32 ? 1 : DEPTH / SLICE;  // a slice in float32 is long, and leaves no registers for two
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
 // A number of three digits, of which the last two have bounds: (r, s, c) below (R, S, C), or (n, p, q) below (N, P, Q).
@@ -73,6 +78,12 @@ template <int LINES> struct DepthTile {
     __device__ void load(int line, int d, int lane, float (&fragment)[4]) const {
         load_pieces(&at[line + lane % 16][d + lane / 16 * 4], fragment);
     }
+
+    // Depths d to d + 3 of one line.
+    __device__ void load_four(int line, int d, float (&four)[4]) const {
+        const float4 read = *reinterpret_cast<const float4*>(&at[line][d]);
+        four[0] = read.x, four[1] = read.y, four[2] = read.z, four[3] = read.w;
+    }
 };
 
 template <int LINES> struct LineTile {
@@ -86,6 +97,11 @@ template <int LINES> struct LineTile {
 #pragma unroll
         for (int e = 0; e < 4; ++e) fragment[e] = at[d + t + e / 2 * 4][line + g + e % 2 * 8];
     }
+
+    __device__ void load_four(int line, int d, float (&four)[4]) const {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) four[e] = at[d + e][line];
+    }
 };
 
 template <class A, class B> struct Stage {
@@ -94,53 +110,75 @@ template <class A, class B> struct Stage {
 };
 
 // ---- the multiplication ---------------------------------------------------------------------------------------------
+typedef float Sums[DOWN][ACROSS][2][4];  // (16 rows, 16 columns, 8 of them, a lane's) registers: out of one warp
+
+#if BITS == 32
+// sums += a b for the SLICE = 4 depths that begin at d, and the warp's rows and columns that begin at (row, column). Each
+// number that a lane reads serves 4 DOWN or 2 ACROSS multiply-adds.
+template <class A, class B>
+__device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
+    const int g = lane / 4, t = lane % 4;
+    float rows[2 * DOWN][4];  // (rows g, g + 8, ..., depths) registers
+#pragma unroll
+    for (int u = 0; u < 2 * DOWN; ++u) a.load_four(row + 8 * u + g, d, rows[u]);
+#pragma unroll
+    for (int v = 0; v < 2 * ACROSS; ++v) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            float of_column[4];  // (depths,) registers
+            b.load_four(column + 8 * v + 2 * t + e, d, of_column);
+#pragma unroll
+            for (int u = 0; u < 2 * DOWN; ++u) {
+#pragma unroll
+                for (int k = 0; k < 4; ++k) sums[u / 2][v / 2][v % 2][u % 2 * 2 + e] += rows[u][k] * of_column[k];
+            }
+        }
+    }
+}
+#else
 // The 16 lines and SLICE depths of a tile that begin at (line, d), rounded: for lane (g, t) in bits[0] and [1] lines g
 // and g + 8 at the lower half of the depths, in bits[2] and [3] at the upper half.
 template <class Tile>
 __device__ void load_operand(const Tile& tile, int line, int d, int lane, unsigned (&bits)[4]) {
     float lower[4];
     tile.load(line, d, lane, lower);
-#if BF16
+#if BITS == 19
+#pragma unroll
+    for (int e = 0; e < 4; ++e) bits[e] = tf32(lower[e]);
+#else
     float upper[4];
     tile.load(line, d + 8, lane, upper);
     bits[0] = bf16_pair(lower[0], lower[2]);
     bits[1] = bf16_pair(lower[1], lower[3]);
     bits[2] = bf16_pair(upper[0], upper[2]);
     bits[3] = bf16_pair(upper[1], upper[3]);
-#else
-#pragma unroll
-    for (int e = 0; e < 4; ++e) bits[e] = tf32(lower[e]);
 #endif
 }
 
-typedef float Sums[DOWN][ACROSS][2][4];  // (16 rows, 16 columns, 8 of them, a lane's) registers: out of one warp
-
-// sums += a b for the warp's rows and columns and all d of the stage.
-template <class A, class B> __device__ void multiply_stage(const Stage<A, B>& stage, Sums& sums) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+// sums += a b for the SLICE depths that begin at d, and the warp's rows and columns that begin at (row, column).
+template <class A, class B>
+__device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
+    unsigned rows[DOWN][4], columns[ACROSS][4];
 #pragma unroll
-    for (int d = 0; d < DEPTH; d += SLICE) {
-        unsigned a[DOWN][4], b[ACROSS][4];
+    for (int u = 0; u < DOWN; ++u) load_operand(a, row + 16 * u, d, lane, rows[u]);
 #pragma unroll
-        for (int u = 0; u < DOWN; ++u) load_operand(stage.a, warp / 2 * WARP_ROWS + 16 * u, d, lane, a[u]);
+    for (int v = 0; v < ACROSS; ++v) load_operand(b, column + 16 * v, d, lane, columns[v]);
 #pragma unroll
-        for (int v = 0; v < ACROSS; ++v) load_operand(stage.b, warp % 2 * WARP_COLUMNS + 16 * v, d, lane, b[v]);
+    for (int u = 0; u < DOWN; ++u) {
 #pragma unroll
-        for (int u = 0; u < DOWN; ++u) {
+        for (int v = 0; v < ACROSS; ++v) {
 #pragma unroll
-            for (int v = 0; v < ACROSS; ++v) {
-#pragma unroll
-                for (int half = 0; half < 2; ++half) {  // of the 16 columns: the instruction takes 8
-#if BF16
-                    mma_bf16(sums[u][v][half], a[u], b[v][half], b[v][half + 2]);
+            for (int half = 0; half < 2; ++half) {  // of the 16 columns: the instruction takes 8
+#if BITS == 19
+                mma_tf32(sums[u][v][half], rows[u], columns[v][half], columns[v][half + 2]);
 #else
-                    mma_tf32(sums[u][v][half], a[u], b[v][half], b[v][half + 2]);
+                mma_bf16(sums[u][v][half], rows[u], columns[v][half], columns[v][half + 2]);
 #endif
-                }
             }
         }
     }
 }
+#endif
 
 // All `tiles` of a block's sum. fill(stage) starts to copy the next tile of a and of b.
 // In turn t the copies of tile t have landed, those of the STAGES - 2 tiles after it are under way, and those of tile
@@ -153,13 +191,15 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums) 
         if (t < tiles) fill(stages[t]);
         close_copies();
     }
+    const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
     int now = 0, next = STAGES - 1;  // t and t + STAGES - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
         wait_copies<STAGES - 2>();
         __syncthreads();
         if (t + STAGES - 1 < tiles) fill(stages[next]);
         close_copies();  // an empty group too, so that their number says which tile is there
-        multiply_stage(stages[now], sums);
+#pragma unroll UNROLLED
+        for (int d = 0; d < DEPTH; d += SLICE) multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
         now = now + 1 == STAGES ? 0 : now + 1;
         next = next + 1 == STAGES ? 0 : next + 1;
     }
@@ -168,9 +208,9 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums) 
 // Calls store(row, column, two sums) for each two neighbouring columns of the tile at (row0, column0) that lie inside.
 template <class Store>
 __device__ void store_sums(const Sums& sums, int row0, int column0, int rows, int columns, Store store) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    row0 += warp / 2 * WARP_ROWS + lane / 4;
-    column0 += warp % 2 * WARP_COLUMNS + lane % 4 * 2;
+    const int lane = threadIdx.x % 32;
+    row0 += threadIdx.x / 64 * WARP_ROWS + lane / 4;
+    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS + lane % 4 * 2;
 #pragma unroll
     for (int u = 0; u < DOWN; ++u) {
 #pragma unroll
