@@ -17,9 +17,6 @@ __all__ = ["Pipeline"]
 SOURCE = Source(__package__, "pipeline.cu")
 BLOCK = (128,)
 RESIDENT = 2  # blocks that a multiprocessor works on at the same time
-LEAST = (
-    1024  # terms in a part of a sum; by an H200's data sheet, half as many are summed while a part is written and read
-)
 
 
 class Tile(NamedTuple):
@@ -39,18 +36,15 @@ class Tile(NamedTuple):
         return 4 * lines * (self.depth + 4)
 
 
-TILES = (
-    Tile(128, 128, 16, 4),
-    Tile(128, 64, 32, 3),
-    Tile(64, 64, 32, 3),
-)  # at most 99 KiB: an sm_86 or sm_120 has no more
+# Their stages take at most 99 KiB of shared memory: an sm_86 or an sm_120 has no more.
+TILES = (Tile(128, 128, 16, 4), Tile(128, 64, 32, 3), Tile(64, 64, 32, 3))
 
 
 def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int, least: int) -> tuple[Tile, int]:
     """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
-    least: terms of a part.
 
-    The first tile that is not mostly empty and gives every multiprocessor a block, else the last, which is smallest.
+    least: terms of a part. The first tile that is not mostly empty and gives every multiprocessor a block, else the
+    last, which is the smallest.
     """
     for tile in TILES:
         blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)

@@ -86,8 +86,8 @@ __device__ __forceinline__ unsigned bf16_pair(float low, float high) {
 
 // ---- fragments ------------------------------------------------------------------------------------------------------
 // Loads four pieces of shared memory, each 8 rows of four floats. Lane l names row l % 8 of piece l / 8, a multiple of
-// 16 bytes; lane (g, t) gets float t of row g of each piece. (ldmatrix speaks of 8 x 8 matrices of 16 bits: two such
-// are one float to it, which it hands on as it is.)
+// 16 bytes; lane (g, t) gets float t of row g of each piece. (ldmatrix speaks of matrices of 8 x 8 numbers of 16
+// bits; a float passes through it as two of them.)
 __device__ __forceinline__ void load_pieces(const float* row, float (&pieces)[4]) {
 #ifdef EMULATED
     const unsigned slot = hand_out(~0u, row, __builtin_LINE());
