@@ -223,14 +223,14 @@ def real_pictures(settings: Settings, progress: Callable) -> tuple[data.Pictures
     return pictures, source
 
 
-def about(device: kernels.Device, pictures: data.Pictures, command: str) -> dict:
-    """What config.json says of a new run beside its settings."""
+def about(device: kernels.Device, pictures: data.Pictures, *commands: str) -> dict:
+    """What config.json says beside the settings. commands: of the run's sessions, the one that begins last."""
     return {
         "device": device.name,
         "precision": device.precision,
         "pictures": len(pictures.images),
         "digest": pictures.digest,
-        "commands": [command],
+        "commands": list(commands),
         "outcome": None,  # yet (see Run.end)
         "started": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
         "versions": {
@@ -300,8 +300,8 @@ def train(arguments: list[str] | None = None) -> None:
                     f"{run.folder}: has done its {settings.epochs} epochs: give more --epochs, or --minutes"
                 )
             logged = run.rewind(game.step_count, LOG_EVERY)
-            session = {"device": device.name, "commands": [*run.about.get("commands", []), command], "outcome": None}
-            run.about = about(device, pictures, command) | run.about | session  # the first of it stays
+            session = about(device, pictures, *run.about.get("commands", []), command)
+            run.about |= session | {"started": run.about["started"]}
             run.configure(settings)
         text = f"{run.folder}, step {game.step_count:,}"
         reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)

@@ -135,11 +135,15 @@ def shapes(path: str) -> dict[str, tuple[int, ...]]:
 
 
 def test_the_names_are_those_of_the_pytorch_example(seed):
-    """Every name and shape of its netG.state_dict() and netD.state_dict(), and no other."""
-    a_run(seed, "--preset", "radford64")
+    """Every name and shape of its netG.state_dict() and netD.state_dict(), and no other; a filter's row stays a row."""
+    run = a_run(seed, "--preset", "radford64")
     export.export(["run", "--torch", "cats.safetensors"])
     assert shapes("cats.safetensors") == RADFORD64_GENERATOR
     assert shapes("cats-discriminator.safetensors") == DISCRIMINATOR64
+    arrays, theirs = run.newest_checkpoint().arrays, safetensors.numpy.load_file("cats.safetensors")
+    k, r, s, c = 5, 1, 2, 7
+    assert theirs["main.3.weight"][k, c, r, s] == arrays["generator.4.w"][k, r, s, c]
+    assert theirs["main.4.running_var"][c] == arrays["generator.5.running_variance"][c]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
