@@ -54,6 +54,14 @@ class Adam:
     def step_count(self, count: int) -> None:
         self.device.copy(self.steps, self.device.array(np.array(count, np.int32)))
 
+    def gradients(self) -> list[np.ndarray]:
+        """What each parameter's gradient is, to Adam: m_hat of Algorithm 1, flat, on the host. After at least one step.
+
+        With beta1 = 0.5, half of it is the last step's gradient, a quarter that of the step before, and so on.
+        """
+        weight = np.float32(1 - self.beta1**self.step_count)
+        return [self.device.numpy(m) / weight for m in self.means[: len(self.parameters)]]
+
     def state(self) -> dict[str, Tensor]:
         """The running means, for a checkpoint."""
         return {"m": Tensor(self.m, self.device), "v": Tensor(self.v, self.device)}

@@ -26,6 +26,7 @@ from minigan.batches import Batches
 from minigan.cache import digest_of
 from minigan.checkpoint import Checkpoint
 from minigan.command import Interrupt, choose_device, in_words, run_command
+from minigan.doctor import Doctor
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
 from minigan.models import PRESETS, networks, sample_z
@@ -153,6 +154,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
     settings, say = game.settings, progress.reporter.say
     over = False
     with Interrupt() as interrupt, progress, batches:
+        doctor = Doctor(game, batches, run, say)
         if game.step_count == 0:
             run.save_real(batches.batch(0).numpy()[:SAMPLES])
             say("sample", step=0, path=run.save_sample(0, game.sample()))
@@ -169,6 +171,7 @@ def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
             if over or step % settings.sample_every == 0:
                 game.check(run)
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
+                doctor.visit(last=over)
                 run.plot()
                 report.write(run)
             if over or step % (settings.save_every * batches.per_epoch) == 0:
