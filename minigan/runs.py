@@ -58,7 +58,8 @@ def summary(folder: Path) -> Summary:
     try:
         process, rows = run.trained_by(), run.rows()
         last = rows[-1] if rows else {}
-        scores = [(row["measures"]["distance"], row["step"]) for row in run.rows("doctor.jsonl")]
+        visits = [row for row in run.rows("doctor.jsonl") if "distance" in row["measures"]]
+        scores = [(row["measures"]["distance"], row["step"]) for row in visits]
         best, best_step = min(scores, default=(None, None))
         return Summary(
             name=folder.resolve().name,

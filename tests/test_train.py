@@ -234,7 +234,7 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
     said = capsys.readouterr().out
 
     assert sorted(p.name for p in run.folder.iterdir()) == [
-        "checkpoints", "config.json", "log.jsonl", "losses.png", "real.png", "report.html",
+        "checkpoints", "config.json", "doctor.jsonl", "log.jsonl", "losses.png", "real.png", "report.html",
         "samples",
     ]  # fmt: skip
     assert [p.name for p in run.checkpoints()] == ["00000006.safetensors", "00000009.safetensors"]
