@@ -93,7 +93,7 @@ def test_json_is_an_object_a_line(capsys):
     """Every line is an event; its rows are the log's, and its files are there."""
     events = [json.loads(line) for line in said(capsys, "--out", "run", "--json", "--save-every", "2")]
     names = [event.pop("event") for event in events]
-    begin, interval = ["minigan", "pictures", "networks", "run", "sample"], ["row", "sample"]
+    begin, interval = ["minigan", "pictures", "networks", "run", "sample"], ["row", "sample", "doctor"]
     assert names == [*begin, *interval, *interval, "checkpoint", *interval, "checkpoint", "end"]
     rows = [event for name, event in zip(names, events, strict=True) if name == "row"]
     assert rows == Run.open(Path("run")).rows()

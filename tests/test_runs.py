@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -81,7 +82,8 @@ def test_events_are_documented(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(train, "FACES", 8)
     train.train([*SMALL, "--json", "--epochs", "1", "--out", str(tmp_path / "run")])
     table = re.findall(r"^\| `(\w+)` \| [^|]+ \| (.*) \|$", PAGE.partition("--json`")[2], re.MULTILINE)
-    named = {event: set(re.findall(r"`(\w+)`", text)) for event, text in table} | {"row": set(fields("`log.jsonl`"))}
+    named = {event: set(re.findall(r"`(\w+)`", text)) for event, text in table}
+    named |= {event: set(fields(f"`{file}.jsonl`")) for event, file in (("row", "log"), ("doctor", "doctor"))}
     for line in capsys.readouterr().out.splitlines():
         event = json.loads(line)
         assert set(event) - {"event"} <= named[event["event"]], event
@@ -126,16 +128,15 @@ def test_json_says_the_same(folder, capsys):
     }  # fmt: skip
 
 
-def test_the_best_is_where_the_distance_was_least(folder, capsys):
-    """Of all rows that the doctor wrote, whenever that was."""
-    rows = folder / "short" / "doctor.jsonl"
-    before = rows.read_bytes() if rows.exists() else None
-    scores = {1: 0.5, 2: 0.25, 3: 0.75}
-    rows.write_text("".join(json.dumps({"step": s, "measures": {"distance": d}}) + "\n" for s, d in scores.items()))
-    (run,) = map(json.loads, told(capsys, folder / "short", "--json"))
-    assert (run["best"], run["best_step"]) == (0.25, 2)
-    assert "  0.250 at 2  " in told(capsys, folder / "short")[1]
-    rows.unlink() if before is None else rows.write_bytes(before)
+def test_the_best_is_where_the_distance_was_least(folder, tmp_path, capsys):
+    """Of all rows that the doctor wrote, whenever that was; a distance that was no number is in none."""
+    run = Path(shutil.copytree(folder / "short", tmp_path / "short"))
+    visits = [(1, {"distance": 0.5}), (2, {"distance": 0.25}), (3, {"distance": 0.75}), (4, {})]
+    rows = [json.dumps({"step": step, "measures": measures, "notes": []}) + "\n" for step, measures in visits]
+    (run / "doctor.jsonl").write_text("".join(rows))
+    (found,) = map(json.loads, told(capsys, run, "--json"))
+    assert (found["best"], found["best_step"]) == (0.25, 2)
+    assert "  0.250 at 2  " in told(capsys, run)[1]
 
 
 @pytest.mark.parametrize("width", [20, 40, 60, 80, 200])
