@@ -108,6 +108,8 @@ def each_file(files: Iterable[F], work: Callable[[F], T]) -> Iterator[Iterator[t
             raise
         except UnidentifiedImageError:
             return f"no {either(FORMATS)} inside"
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+            return f"a decompression bomb, or a picture of more than {Image.MAX_IMAGE_PIXELS:,} pixels"
         except Exception as error:  # bytes from anywhere make decoders raise anything, and what they say is the reason
             return one_line(error)
 

@@ -196,11 +196,14 @@ def read(opened: Folder | Archive, file: File) -> bytes:
 
     Raises
     ------
-    Exception: it is longer than LARGEST_FILE, or whatever the file system or the archive makes of a broken one.
+    Exception: it is empty or longer than LARGEST_FILE, or whatever the file system or archive makes of a broken one.
     """
     if file.size > LARGEST_FILE:
         raise ValueError(f"longer than {LARGEST_FILE >> 20} MiB")
-    return opened.read(file.name)
+    content = opened.read(file.name)
+    if not content:
+        raise ValueError("empty")
+    return content
 
 
 def kinds(others: collections.Counter[str]) -> str:
@@ -224,8 +227,9 @@ def either(words: tuple[str, ...]) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What it says, or else what it is."""
-    return " ".join(str(error).split()) or type(error).__name__
+    """What it says, without the file's name, or else what it is."""
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split()) or type(error).__name__
 
 
 def _visible(name: str) -> bool:

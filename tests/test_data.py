@@ -113,7 +113,7 @@ def test_bad_pictures_are_skipped_and_named(tmp_path, recwarn, monkeypatch):
     whole = encoded(noise(64, 64), "JPEG")
     bad = {
         "bomb.png": (png_header(limit // 1000 * 3, 1000), "decompression bomb"),
-        "empty.png": (b"", "no BMP, GIF, JPEG, PNG or WEBP inside"),
+        "empty.png": (b"", "empty"),
         "firework.png": (png_header(limit // 1000 * 3 // 2, 1000), "decompression bomb"),
         "garbage.gif": (b"GIF89a and so on, and so on", ""),
         "huge.bmp": (encoded(noise(200, 200), "BMP"), "longer than 0 MiB"),

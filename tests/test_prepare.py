@@ -6,6 +6,10 @@ import cmath
 import math
 import os
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -296,6 +300,27 @@ def test_a_second_run_makes_what_is_missing(here, monkeypatch):
     prepare.prepare_all(prepare.Source(source), here / "at once", recipe, set())
     assert written(here / "cats") == written(here / "at once")
     assert prepare.prepare_all(prepare.Source(source), here / "cats", recipe, set())[:2] == (12, 0)
+
+
+def test_a_killed_process_loses_nothing_that_is_there(here):
+    """A real process and a real SIGKILL, more than once: what it leaves is whole, and the last run makes the rest."""
+    content = encoded(noise(400, 400))
+    source = write(here / "photos", {f"{i:03d}.png": content for i in range(120)})
+    command = [sys.executable, "-m", "minigan.prepare", str(source), "cats", "--size", "32"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(prepare.__file__).parents[1])}
+    done = 0
+    while done < 20:
+        with subprocess.Popen(
+            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as process:
+            while process.poll() is None and len(list((here / "cats").glob("*.png"))) < done + 10:
+                time.sleep(0.001)
+            process.kill()
+        done = len(list((here / "cats").glob("*.png")))
+        assert all(pixels(path).shape == (32, 32, 3) for path in (here / "cats").glob("*.png"))
+    run(source, "cats", "--size", 32)
+    run(source, "at once", "--size", 32)
+    assert written(here / "cats") == written(here / "at once")
 
 
 CHANGES = {

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from picture_files import write, zipped
 
-from minigan.sources import LARGEST_FILE, File, contents, kinds, open_source, pictures, printable, read
+from minigan.sources import LARGEST_FILE, File, contents, kinds, one_line, open_source, pictures, printable, read
 
 NAMES = ["a.png", "a/b.png", "a/b/c.png", "a-1/x.png", "a b.png", "B.JPG", "é.gif", "z/line\nbreak.png", "猫.webp"]
 
@@ -63,6 +63,13 @@ def test_contents_are_counted_and_digested(source):
         assert contents(opened).digest != listed.digest
     opened.files = lambda: iter([file for file in whole if file.name != "list"])
     assert contents(opened).digest == listed.digest
+
+
+def test_a_reason_is_one_line_without_the_name():
+    """The name stands before it already."""
+    assert one_line(PermissionError(13, "Permission denied", "cats/x.png")) == "Permission denied"
+    assert one_line(ValueError("not\n  a picture")) == "not a picture"
+    assert one_line(EOFError()) == "EOFError"
 
 
 def test_names_fit_on_a_line():
