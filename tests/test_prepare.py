@@ -6,7 +6,6 @@ import cmath
 import math
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
