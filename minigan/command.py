@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -13,13 +14,19 @@ __all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run it. Bad input ends the program with one line on stderr and status 2; Ctrl-C with status 130."""
+    """Run it. Bad input ends the program with one line on stderr and status 2; Ctrl-C with status 130.
+
+    When nobody reads stdout any more, as behind `| head -1`, it ends with 141 and no word, as other programs do.
+    """
     sys.stdout.reconfigure(line_buffering=True)  # in a log file too, a line is there when it is printed
     try:
         command()
     except (UserError, kernels.DeviceError) as error:
         print(f"minigan: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere
+        sys.exit(141)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -82,6 +82,16 @@ def test_a_bar_is_drawn_on_a_terminal_alone(place, elsewhere):
     assert "\ngenerate  python -m minigan.generate run --count 64 --out cats.png\n" in lines
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes that say so are POSIX's")
+def test_a_reader_that_leaves_ends_the_program_quietly():
+    """As behind `| head -1`: no traceback, and the status of a program that SIGPIPE has ended."""
+    program = [sys.executable, "-m", "minigan.train", *OPTIONS, "--dry-run"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
 def _read(terminal: io.FileIO) -> bytes:
     try:
         return terminal.read(4096)
