@@ -25,7 +25,7 @@ from tqdm import tqdm
 from minigan.command import run_command
 from minigan.decoding import CHANNELS, centre_square, each_file, flatten, open_picture, scale, upright
 from minigan.errors import UserError
-from minigan.files import replacing
+from minigan.files import UNFINISHED, replacing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
 from minigan.reporter import usual
@@ -137,7 +137,7 @@ def finished(out: Path, stamp: Callable[[str], str | None]) -> set[str]:
     """
     done = set()
     for name in (file.name for file in Folder(out).files()) if out.is_dir() else []:
-        if name.endswith(".tmp") and stamp(name.rsplit(".", 2)[0]):
+        if name.endswith(UNFINISHED) and stamp(name.rsplit(".", 2)[0]):
             with _writing(out / name):
                 (out / name).unlink()
         elif (wanted := stamp(name)) and _stamp_of(out / name) == wanted:
