@@ -114,6 +114,7 @@ _MAKE = {
     "reference": lambda **chosen: Device("reference", "reference", (np.float32, np.float64), **chosen),
 }
 PRECISIONS = ("fp32", "tf32", "bf16")
+# Which module of kernels/conv2d, by way of convolution and precision. The direct sum is the only one that a GPU knows.
 _RUNGS = {"naive": {"fp32": "naive"}, "tiled": {"fp32": "tiled"}, "registers": {"fp32": "cuda"}}
 _OLDER_GPU = {"auto": {"fp32": "cuda"}, "direct": {"fp32": "cuda"}, **_RUNGS}
 _TENSOR = {"tf32": "tf32", "bf16": "bf16"}
@@ -126,7 +127,7 @@ def _ways_of_cuda() -> dict:
     return _GPU if gpu.has_tensor_cores() else _OLDER_GPU
 
 
-_WAYS = {  # () -> the module of kernels/conv2d, by way and precision; the direct sum is the only one that a GPU knows
+_WAYS = {
     "cuda": _ways_of_cuda,
     "cpu": lambda: {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
     "emulated": lambda: _GPU,
