@@ -342,9 +342,9 @@ def test_a_run_of_graphs_is_the_same_run(folder, emulated, capsys):
     """
     device = ("--device", "emulated", "--data", folder)
     written = trained(*device, "--epochs", 2, "--out", "written")
-    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated (as asked)")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32 (as asked)")
     trained(*device, "--epochs", 1, "--graph")
-    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, each step one graph (as asked)")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32, each step one graph (as asked)")
     assert_equal_runs(written, trained("--resume", "run", "--epochs", 2, "--graph"), step=6)
 
 
