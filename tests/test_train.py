@@ -708,6 +708,16 @@ def test_a_device_without_threads_says_nothing_of_them(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[0].endswith(" on reference, fp32 (as asked)")
 
 
+def test_precision(capsys, monkeypatch, emulated):
+    """--precision is what the device multiplies, and the first line says so; a CPU has float32 alone, and says that."""
+    monkeypatch.setattr(train, "FACES", 4)
+    for asked, said in [("auto", "fp32"), ("bf16", "bf16")]:
+        train.train([*SMALL, "--device", "emulated", "--precision", asked, "--dry-run"])
+        assert capsys.readouterr().out.splitlines()[0].endswith(f" on emulated, {said} (as asked)")
+    line = refusal(capsys, *SMALL, "--device", "cpu", "--precision", "tf32", "--dry-run")
+    assert "cpu: no tf32 convolution here: 'auto' is in fp32" in line
+
+
 def test_convolution_by_the_definition(folder, monkeypatch):
     """--conv direct computes every convolution of the run with kernels/conv2d/direct.py, and the run keeps it."""
     cpu, plain = kernels.device("cpu", "direct"), kernels.device("cpu")
