@@ -16,8 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 import kernels
-from benchmarks import ceilings, contest, machine, race, roofline
-from benchmarks.calls import Call, Place, Training
+from benchmarks import ceilings, contest, gpu, gpu_table, machine, race, roofline
+from benchmarks.calls import Training, names
 from benchmarks.contest import Contestant
 from benchmarks.kernel_table import table
 from kernels.threads import cpus, use_threads
@@ -72,11 +72,6 @@ def measure(games: list[Settings], peer: str, rounds: int, threads: int, only: s
     return report
 
 
-def names(place: Place, call: Call) -> set[str]:
-    """What a row can be asked for by: generator.3, generator, the layer's class, the kernel."""
-    return {place.name, place.name.partition(".")[0], *place.layer.split(), call.kernel} - {""}
-
-
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = options.Parser(
@@ -86,39 +81,76 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--preset", choices=PRESETS, help="default: radford64 and article128, one after the other")
-    add("--batch-size", type=options.whole(2), metavar="N", help="default: 64, and 16 for article128")
-    add("--device", choices=["cpu"], default="cpu", help="default: cpu")
+    add("--batch-size", type=options.whole(2), metavar="N", help="default: 64, on the CPU 16 for article128")
+    add("--device", choices=["cpu", "cuda", "emulated"], default="cpu", help="default: cpu")
     add("--peer", choices=["torch", "none"], help="default: torch, if it is installed")
-    add("--only", metavar="NAME", help="of a kernel (conv2d), a layer (Conv2d, generator.4) or a network (generator)")
-    add("--rounds", type=options.whole(1), default=7, metavar="N", help="in which each call is timed (default 7)")
+    add(
+        "--only",
+        metavar="NAME",
+        help="of a kernel (conv2d), a layer (Conv2d, generator.4), a network (generator); of a GPU also kernels, steps",
+    )
+    add("--rounds", type=options.whole(1), metavar="N", help="in which each call is timed (default 7; of a GPU 15)")
     add("--threads", type=options.whole(1, cpus()), default=cpus(), metavar="N", help="default: all CPUs")
-    add("--json", type=Path, metavar="FILE", help="write everything that was measured")
-    add("--plot", type=Path, metavar="FILE", help="draw the roofline, a PNG")
+    add("--minutes", type=options.real(0.1, 600), default=8.0, metavar="M", help="for all of a GPU (default 8)")
+    add("--json", type=Path, metavar="FILE", help="write everything that was measured (of cuda: benchmarks-cuda.json)")
+    add("--plot", type=Path, metavar="FILE", help="draw the roofline, a PNG (of cuda: benchmarks-cuda.png)")
+    add("--readme", type=Path, metavar="FILE", help="of a GPU: put the table of steps between that file's markers")
     given, rest = parser.parse_known_args(arguments)
-    for option in ("json", "plot"):
+    if given.device == "cuda":
+        given.json, given.plot = given.json or Path("benchmarks-cuda.json"), given.plot or Path("benchmarks-cuda.png")
+    for option in ("json", "plot", "readme"):
         file = getattr(given, option)
         if file and not file.parent.is_dir():
             raise UserError(f"--{option}: there is no folder {file.parent}: make it, or choose another file")
     installed = importlib.util.find_spec("torch") is not None
     if given.peer == "torch" and not installed:
         raise UserError(f"--peer torch: {INSTALL}")
-
-    games = [game(preset, given, rest) for preset in ([given.preset] if given.preset else BATCHES)]
     peer = given.peer or ("torch" if installed else "none")
-    report = measure(games, peer, given.rounds, given.threads, given.only)
-    print(table(report))
+    PROGRAMS[given.device](given, rest, peer)
     if not installed and given.peer is None:
         print(f"no PyTorch to compare with: {INSTALL}")
+
+
+def of_the_cpu(given: argparse.Namespace, rest: list[str], peer: str) -> None:
+    """Every kernel; then the table, the JSON and the roofline."""
+    if given.readme:
+        raise UserError("--readme: that table is of a GPU: say --device cuda too, or leave it out")
+    games = [game(given, rest, preset) for preset in ([given.preset] if given.preset else BATCHES)]
+    report = measure(games, peer, given.rounds or 7, given.threads, given.only)
+    print(table(report))
     if given.json:
         given.json.write_text(json.dumps(report, indent=2) + "\n")
     if given.plot:
         roofline.draw(report, given.plot)
 
 
-def game(preset: str, given: argparse.Namespace, rest: list[str]) -> Settings:
+def of_a_gpu(given: argparse.Namespace, rest: list[str], peer: str) -> None:
+    """Everything, printed and written as it is measured; then the roofline and the README's table."""
+    if given.readme:
+        gpu_table.place(given.readme)  # raises now what would be wrong in eight minutes
+    chosen = [(given.preset, given.batch_size)] if given.preset else gpu.GAMES
+    games = [game(given, rest, preset, batch) for preset, batch in chosen]
+    plan = gpu.Plan(games, peer, given.rounds or 15, given.threads, given.minutes, given.only)
+    report = gpu.measure(plan, given.json)
+    print(gpu_table.legend(report))
+    print(f"\n{gpu_table.markdown(report)}\n")
+    if given.json:
+        print(f"written   {given.json}")
+    if given.readme:
+        gpu_table.write(report, given.readme)
+        print(f"written   {given.readme}")
+    if given.plot and report["rows"]:
+        roofline.draw(report, given.plot)
+        print(f"written   {given.plot}")
+
+
+PROGRAMS = {"cpu": of_the_cpu, "cuda": of_a_gpu, "emulated": of_a_gpu}
+
+
+def game(given: argparse.Namespace, rest: list[str], preset: str, batch: int | None = None) -> Settings:
     """The settings of a training with that preset."""
-    batch = given.batch_size or BATCHES.get(preset, PRESETS[preset].batch_size)
-    chosen = ["--preset", preset, "--batch-size", str(batch), "--device", given.device]
+    size = given.batch_size or batch or BATCHES.get(preset, PRESETS[preset].batch_size)
+    chosen = ["--preset", preset, "--batch-size", str(size), "--device", given.device]
     return options.new_settings(options.parse([*chosen, *rest]))
 
 

@@ -20,7 +20,7 @@ from minigan.nn import Sequential
 from minigan.options import Settings
 from minigan.train import Batches, Game
 
-__all__ = ["Call", "Place", "Training", "arrays", "undisputed"]
+__all__ = ["Call", "Place", "Training", "arrays", "names", "undisputed"]
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,11 @@ class Training:
             return result
 
         return call
+
+
+def names(place: Place, call: Call) -> set[str]:
+    """What a row can be asked for by: generator.3, generator, the layer's class, the kernel."""
+    return {place.name, place.name.partition(".")[0], *place.layer.split(), call.kernel} - {""}
 
 
 def arrays(values) -> list[np.ndarray]:

@@ -63,6 +63,9 @@ def _quiet(make: Callable, *arguments) -> Callable[[], None]:
     return turn
 
 
-def attainable(flop: int, bytes_moved: int, ceilings: dict[str, float]) -> tuple[float, str]:
-    """The fewest seconds that so many operations and bytes can take, and which ceiling says so: the roofline."""
-    return max((flop / ceilings["sgemm"], "sgemm"), (bytes_moved / ceilings["copy"], "copy"))
+def attainable(flop: int, bytes_moved: int, ceilings: dict[str, float], rate: str = "sgemm") -> tuple[float, str]:
+    """The fewest seconds that so many operations and bytes can take, and which ceiling says so: the roofline.
+
+    rate: the ceiling of the operations.
+    """
+    return max((flop / ceilings[rate], rate), (bytes_moved / ceilings["copy"], "copy"))

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from kernels.memory import peak_memory
 from minigan.errors import UserError
 
-__all__ = ["Contestant", "use_threads"]
+__all__ = ["Contestant", "Ended", "use_threads"]
 
 PAUSE = 0.1  # seconds before a turn: a pool of threads may spin a while after its work before it sleeps
+GRACE = 10.0  # seconds that a process has to end by itself
+
+
+class Ended(UserError):
+    """A contestant's process is no more: it failed, or was too slow."""
 
 
 def use_threads(count: int) -> None:
@@ -41,36 +47,70 @@ class Contestant:
         self._process.start()
         theirs.close()  # so that the pipe ends with the process
 
-    def turn(self, *arguments, pause: float = PAUSE):
-        """One call, timed where it happens; returns what it returns.
+    def turn(self, *arguments, pause: float = PAUSE, limit: float | None = None):
+        """One call, timed where it happens; returns what it returns. limit: seconds that it may take; None: any.
 
-        Raises UserError where the process has ended instead.
+        Raises Ended where the process has ended instead, or is ended because the limit is over.
         """
         time.sleep(pause)
-        try:
+        self.ask(*arguments)
+        return self.answer(limit)
+
+    def ask(self, *arguments) -> None:
+        """Begin a turn and do not wait for it: others may be asked before the first one answers."""
+        with self._watch():
             self._pipe.send(arguments)
+
+    def answer(self, limit: float | None = None):
+        """The end of the turn that was asked for, as `turn` has it."""
+        with self._watch():
+            if not self._pipe.poll(limit):
+                self._process.kill()
+                raise Ended(f"{self.name}: no answer in {limit:.0f} seconds: its process was ended")
             seconds, self.memory, result = self._pipe.recv()
-        except (EOFError, ConnectionError):
-            raise UserError(f"{self.name}: its process has ended; the reason stands above") from None
+        if seconds is None:
+            raise Ended(f"{self.name}: its process has ended: {result}")
         self.seconds.append(seconds)
         return result
+
+    @contextlib.contextmanager
+    def _watch(self) -> Iterator[None]:
+        try:
+            yield
+        except (EOFError, OSError):  # the other end of the pipe is gone
+            raise Ended(f"{self.name}: its process has ended; the reason stands above") from None
+
+    def dismiss(self) -> None:
+        """It may go: its process ends by itself, and nobody waits for it yet."""
+        self._pipe.close()
+
+    def close(self) -> None:
+        """Wait for the end of its process, and end one that does not listen."""
+        self.dismiss()
+        self._process.join(GRACE)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
 
     def __enter__(self) -> Contestant:
         return self
 
     def __exit__(self, *_) -> None:
-        self._pipe.close()
-        self._process.join()
+        self.close()
 
 
 def _serve(pipe, make: Callable[..., Callable], arguments: tuple) -> None:
     """The life of a contestant's process: a turn for each message, until the pipe is closed."""
-    play = make(*arguments)
-    while True:
-        try:
-            arguments = pipe.recv()
-        except EOFError:
-            return
-        start = time.perf_counter()
-        result = play(*arguments)
-        pipe.send((time.perf_counter() - start, peak_memory(), result))
+    try:
+        play = make(*arguments)
+        while True:
+            try:
+                arguments = pipe.recv()
+            except EOFError:
+                return
+            start = time.perf_counter()
+            result = play(*arguments)
+            pipe.send((time.perf_counter() - start, peak_memory(), result))
+    except Exception as error:
+        pipe.send((None, 0, f"{type(error).__name__}: {error}"))
+        raise

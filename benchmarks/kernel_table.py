@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-__all__ = ["table"]
+__all__ = ["shapes", "table"]
 
 LINE = "  {:<18}{:<28}{:<26}{:>9}{:>9}{:>8}{:>8}  {:<6}{:>8}"
 LEGEND = """
@@ -45,7 +45,7 @@ def _line(place: str, row: dict) -> str:
     return LINE.format(
         place,
         row["kernel"],
-        _shapes(row["given"], row["made"]),
+        shapes(row["given"], row["made"]),
         f"{1e3 * ours['median']:.3f}",
         f"{ours['flops'] / 1e9:.1f}" if row["flop"] else "",
         f"{ours['bandwidth'] / 1e9:.1f}",
@@ -55,7 +55,7 @@ def _line(place: str, row: dict) -> str:
     ).rstrip()
 
 
-def _shapes(given: list[tuple[int, ...]], made: list[tuple[int, ...]]) -> str:
+def shapes(given: list[tuple[int, ...]], made: list[tuple[int, ...]]) -> str:
     """Of the arrays that go in, each shape once, without vectors; where there are only those, what comes out."""
     chosen = [shape for shape in given if len(shape) > 1] or made
     return " ".join("x".join(map(str, shape)) or "1" for shape in dict.fromkeys(map(tuple, chosen)))

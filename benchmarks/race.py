@@ -17,8 +17,8 @@ import numpy as np
 import kernels
 from benchmarks import ceilings, work
 from benchmarks.calls import Call, arrays
+from benchmarks.clocks import HostClock
 from benchmarks.contest import Contestant
-from benchmarks.machine import caches
 from minigan.command import choose_device
 from minigan.errors import UserError
 
@@ -39,7 +39,7 @@ class Player:
     def __init__(self, prepare: Callable[[Call], dict[str, Callable]], results: Callable):
         self.prepare, self.results = prepare, results
         self.ways: dict[str, Callable] = {}
-        self.cold = np.ones(2 * caches() // 4, np.float32)
+        self.clock = HostClock()
 
     def __call__(self, order: str, *arguments):
         return getattr(self, order)(*arguments)
@@ -51,15 +51,7 @@ class Player:
 
     def time(self) -> dict[str, float]:
         """Seconds that the call takes in each way."""
-        return {way: self._seconds(compute) for way, compute in self.ways.items()}
-
-    def _seconds(self, compute: Callable) -> float:
-        self.cold.max()
-        start = time.perf_counter()
-        result = compute()
-        seconds = time.perf_counter() - start
-        del result  # not before: to take memory back is no part of the call
-        return seconds
+        return {way: self.clock.seconds(compute) for way, compute in self.ways.items()}
 
 
 def minigan_player(device: str, conv: str, threads: int) -> Player:
@@ -106,7 +98,7 @@ def exact(call: Call) -> list[np.ndarray | None]:
     ]
 
 
-def check(call: Call, results: dict[str, list], right: list) -> dict[str, float]:
+def check(call: Call, results: dict[str, list], right: list, precision: str = "fp32") -> dict[str, float]:
     """How far each way's results are from the right ones: the largest root mean square, relative to its bound.
 
     Raises UserError where it is more than 1.
@@ -117,7 +109,7 @@ def check(call: Call, results: dict[str, list], right: list) -> dict[str, float]
         for number, (a, b) in enumerate(zip(found, right, strict=True)):
             if a is None or b is None:
                 continue
-            allowed = work.bound(call.kernel, call.arguments, right, b) * _rms(b)
+            allowed = work.bound(call.kernel, call.arguments, right, b, precision) * _rms(b)
             off = _rms(a - b) if a.shape == b.shape else np.inf
             if not off <= allowed:  # nor is NaN
                 shapes = ", ".join(str(shape) for shape in call.key()[1:])

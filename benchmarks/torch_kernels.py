@@ -33,14 +33,19 @@ def entered(kernels: dict[str, Callable]) -> Callable:
     return enter
 
 
-def prepared(kernel: str, arguments: tuple) -> dict[str, Callable]:
-    """The ways PyTorch has to compute this, by the names of their rows: none, one, or one for each layout."""
+def prepared(
+    kernel: str, arguments: tuple, device: str = "cpu", dtype: torch.dtype = torch.float32
+) -> dict[str, Callable]:
+    """The ways PyTorch has to compute this, by the names of their rows: none, one, or one for each layout.
+
+    dtype: of the pictures and filters, which are on `device`.
+    """
 
     def tensor(a, layout: torch.memory_format | None):
         if not isinstance(a, np.ndarray):
             return a
-        t = torch.from_numpy(a.copy())
-        return t.permute(0, 3, 1, 2).contiguous(memory_format=layout) if layout and t.ndim == 4 else t
+        t = torch.from_numpy(a.copy()).to(device)
+        return t.permute(0, 3, 1, 2).to(dtype).contiguous(memory_format=layout) if layout and t.ndim == 4 else t
 
     if kernel in AS_THEY_LIE:
         return {"torch": AS_THEY_LIE[kernel](*(tensor(a, None) for a in arguments))}
@@ -56,7 +61,8 @@ def results(kernel: str, returned) -> list[np.ndarray | None]:
     def array(t: Tensor | None):
         if t is None:
             return None
-        return (t.permute(0, 2, 3, 1) if kernel in PICTURES and t.ndim == 4 else t).contiguous().numpy()
+        t = t.permute(0, 2, 3, 1) if kernel in PICTURES and t.ndim == 4 else t
+        return t.float().contiguous().cpu().numpy()
 
     return [array(t) for t in (returned if isinstance(returned, (tuple, list)) else [returned])]
 
@@ -90,7 +96,7 @@ def conv2d_transpose(y, w, stride, padding, size):
 @entered(PICTURES)
 def conv2d_weight_grad(x, y, stride, padding, size):
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
-    w = torch.empty(y.shape[1], x.shape[1], *size, memory_format=layout)  # only its shape and layout count
+    w = y.new_empty(y.shape[1], x.shape[1], *size).contiguous(memory_format=layout)  # its shape and layout count
     if is_linear(x, w):
         return lambda: (y.flatten(1).T @ x.flatten(1))[..., None, None]
     options = [stride, stride], [padding, padding], [1, 1], False, [0, 0], 1, [False, True, False]
@@ -212,10 +218,20 @@ def broadcast_to(x, shape):
 
 
 @entered(AS_THEY_LIE)
+def full(like, shape, value):
+    return lambda: like.new_full(shape, value)
+
+
+@entered(AS_THEY_LIE)
+def moving_average(average, value, factor, momentum):
+    return lambda: (average.lerp_(value * factor, momentum), value)
+
+
+@entered(AS_THEY_LIE)
 def adam(step, lr, beta1, beta2, eps, *arrays):
     fours = list(in_fours(arrays))
     parameters, gradients, m, v = map(list, zip(*fours, strict=True))
-    steps = [torch.tensor(float(step)) for _ in fours]  # one for each parameter; those that went before
+    steps = [torch.tensor(float(step), device=p.device) for p in parameters]  # one for each; those that went before
     options = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": 0, "amsgrad": False}
 
     def call():

@@ -6,6 +6,8 @@ convolution's filters are (in, out, kH, kW) there, which are our K, C, R, S: bot
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -83,36 +85,60 @@ def torch_layout(array: np.ndarray) -> Tensor:
 class TorchGame:
     """What `minigan.train.Game` is, in PyTorch.
 
-    networks: ours, whose weights are copied. channels_last: how filters and pictures lie in memory.
+    networks: ours, whose weights are copied. channels_last: how filters and pictures lie in memory. device: PyTorch's.
+    autocast: the type in which the networks multiply (their weights stay as they are), or None.
     """
 
-    def __init__(self, networks: Networks, settings: Settings, channels_last: bool = False):
+    def __init__(
+        self,
+        networks: Networks,
+        settings: Settings,
+        channels_last: bool = False,
+        device: str = "cpu",
+        autocast: torch.dtype | None = None,
+    ):
         self.label_smoothing = settings.label_smoothing
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.generator = translate(networks.generator, networks.z_shape).to(memory_format=self.memory_format)
-        self.discriminator = translate(networks.discriminator, networks.picture).to(memory_format=self.memory_format)
+        self.device, self.dtype = device, autocast
+        self.generator, self.discriminator = (
+            translate(network, shape).to(device, memory_format=self.memory_format)
+            for network, shape in (
+                (networks.generator, networks.z_shape),
+                (networks.discriminator, networks.picture),
+            )
+        )
         self.g_parameters = list(self.generator.parameters())
         self.d_parameters = list(self.discriminator.parameters())
         self.adam_g = self._adam(self.g_parameters, settings.lr_g, settings.beta1)
         self.adam_d = self._adam(self.d_parameters, settings.lr_d, settings.beta1)
 
     def _adam(self, parameters: list[Tensor], lr: float, beta1: float) -> torch.optim.Adam:
-        return torch.optim.Adam(parameters, lr, betas=(beta1, 0.999), eps=1e-8, fused=True)  # the fastest of its three
+        options = {"fused": True, "capturable": self.device == "cuda"}  # the fastest of its three; fit for a graph
+        return torch.optim.Adam(parameters, lr, betas=(beta1, 0.999), eps=1e-8, **options)
 
     def step(self, z: Tensor, real: Tensor) -> dict[str, float]:
         """As `Game.step`. z (N, z_dim), real (N,C,H,W)."""
-        fake = self.generator(z)
+        return {name: score.item() for name, score in self.move(z, real).items()}
 
-        real_logits, fake_logits = self.discriminator(real), self.discriminator(fake.detach())
-        d_loss = self.d_loss(real_logits, fake_logits)
+    def move(self, z: Tensor, real: Tensor) -> dict[str, Tensor]:
+        """The step, whose scores stay on the device: nothing waits for it."""
+        with self._autocast():
+            fake = self.generator(z)
+            real_logits, fake_logits = self.discriminator(real), self.discriminator(fake.detach())
+            d_loss = self.d_loss(real_logits, fake_logits)
         self._move(self.adam_d, d_loss, self.d_parameters)
 
-        g_loss = self.g_loss(self.discriminator(fake))
+        with self._autocast():
+            g_loss = self.g_loss(self.discriminator(fake))
         self._move(self.adam_g, g_loss, self.g_parameters)
 
         with torch.no_grad():
             d_real, d_fake = real_logits.sigmoid().mean(), fake_logits.sigmoid().mean()
-        return {"d_loss": d_loss.item(), "g_loss": g_loss.item(), "d_real": d_real.item(), "d_fake": d_fake.item()}
+        return {"d_loss": d_loss.detach(), "g_loss": g_loss.detach(), "d_real": d_real, "d_fake": d_fake}
+
+    def _autocast(self) -> contextlib.AbstractContextManager:
+        """Ends before the weights move: it keeps copies of them."""
+        return torch.autocast(self.device, self.dtype) if self.dtype else contextlib.nullcontext()
 
     def d_loss(self, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
         """BCE(D(x), 1 - label_smoothing) + BCE(D(G(z)), 0)."""

@@ -13,9 +13,12 @@ import math
 
 import numpy as np
 
-__all__ = ["TOLERANCE", "bound", "moved", "operations"]
+__all__ = ["ROUNDED", "TOLERANCE", "bound", "moved", "operations"]
 
 TOLERANCE = 6  # times the rounding of the direct float32 sum: Winograd's transforms round as well
+
+# By how much a factor may be rounded before it is multiplied: half of the last of its 24, 11 or 8 binary digits.
+ROUNDED = {"fp32": 0.0, "tf32": 2.0**-11, "bf16": 2.0**-8}
 
 # The filters w (K,R,S,C) and the smaller picture y (N,P,Q,K) of T(x,w,y), out of arguments and results.
 FORM = {
@@ -60,19 +63,24 @@ def moved(arguments: tuple, results: list[np.ndarray | None]) -> int:
     )
 
 
-def bound(kernel: str, arguments: tuple, results: list[np.ndarray | None], result: np.ndarray) -> float:
+def bound(
+    kernel: str, arguments: tuple, results: list[np.ndarray | None], result: np.ndarray, precision: str = "fp32"
+) -> float:
     """How far a float32 `result` may be from the exact one, as root mean square, relative to it.
 
     After n operations, each of which rounds by up to 2^-24 and as often up as down, the direct sum is wrong by about
     sqrt(n) 2^-24 (Higham, *Accuracy and Stability of Numerical Algorithms*, section 2.6). n is the number of operations
     for each number of this result, or of terms in the longest sum among the results, as batch norm's mean and variance,
     since those may enter this one: whichever are more. Adam computes every number by itself.
+    In less than float32 both factors of each product are rounded, and the peer's result once more. Terms of either
+    sign add up as their errors do, so the sum's is that of a term: sqrt(3) roundings. Twice that is allowed, since
+    digits may be cut off instead of rounded.
     """
     if kernel == "adam":
         return TOLERANCE * math.sqrt(EACH[kernel]) * 2**-24
     own = operations(kernel, arguments, results) / result.size
     longest = _largest(arguments, results) / min(r.size for r in results if r is not None)
-    return TOLERANCE * math.sqrt(max(own, longest)) * 2**-24
+    return TOLERANCE * math.sqrt(max(own, longest)) * 2**-24 + 2 * math.sqrt(3) * ROUNDED[precision]
 
 
 def _largest(arguments: tuple, results: list[np.ndarray | None]) -> int:

@@ -214,7 +214,7 @@ def test_command_beside_pytorch(threads, monkeypatch, tmp_path, capsys):
     command.main([*TINY, "--json", str(file)])
     rows = json.loads(file.read_text())["rows"]
     alone = {row["kernel"] for row in rows if "ratio" not in row}
-    assert alone <= {"normal", "uniform", "truncated_normal", "image_batch"}
+    assert alone <= {"normal", "uniform", "truncated_normal", "philox_advance", "image_batch"}
     conv2d = next(row for row in rows if row["kernel"] == "conv2d")
     assert conv2d["ways"].keys() == {"minigan", "torch", "torch channels_last"}
     assert re.search(r"^ +conv2d_weight_grad .*(sgemm|copy) +[\d.]+$", capsys.readouterr().out, re.MULTILINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -39,7 +38,7 @@ class Launch(NamedTuple):
     shared: int  # bytes of a block, beside those that the kernel itself declares
 
 
-_take: Callable[[Launch, Callable[[], None]], None] | None = None  # what is done with a launch instead of running it
+_recorded: set[Launch] | None = None
 
 
 def empty(like, shape: tuple[int, ...], dtype=np.float32):
@@ -53,22 +52,14 @@ def multiprocessors(like) -> int:
 
 
 @contextlib.contextmanager
-def intercepted(take: Callable[[Launch, Callable[[], None]], None]) -> Iterator[None]:
-    """While active, launches are checked and not run: `take` is handed each, and the function that runs it."""
-    global _take
-    outer, _take = _take, take
-    try:
-        yield
-    finally:
-        _take = outer
-
-
-@contextlib.contextmanager
 def recording() -> Iterator[set[Launch]]:
     """Launches are checked and noted in the set it gives, and not run."""
-    noted = set()
-    with intercepted(lambda launch, run: noted.add(launch)):
-        yield noted
+    global _recorded
+    outer, _recorded = _recorded, set()
+    try:
+        yield _recorded
+    finally:
+        _recorded = outer
 
 
 class Source:
@@ -141,12 +132,10 @@ class Source:
         if len(types) != 1:
             raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(types)}")
         variant = frozenset((name, operator.index(value)) for name, value in defines.items())
-        home = HOMES[types.pop()]
-        run = functools.partial(home.run, self, kernel, grid, block, shared, arguments, variant)
-        if _take is None:
-            run()
+        if _recorded is not None:
+            _recorded.add(Launch(self, kernel, variant, math.prod(block), shared))
         else:
-            _take(Launch(self, kernel, variant, math.prod(block), shared), run)
+            HOMES[types.pop()].run(self, kernel, grid, block, shared, arguments, variant)
 
 
 def _names(types) -> str:

@@ -1,0 +1,184 @@
+"""Everything about a GPU in one run:  python -m benchmarks --device cuda
+
+The card's ceilings; the ladder of convolutions at one layer's shapes; every kernel at every layer's shapes, in every
+precision; whole training steps, ours and PyTorch's. Each figure is printed, and written to the JSON, as soon as it is
+known: a run that is stopped, or whose time is over, keeps what it has measured.
+
+On `emulated` it is the same run, of the host: for small shapes, to see that everything is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import kernels
+from benchmarks import card, gpu_ceilings, gpu_steps, gpu_table
+from benchmarks.calls import Call, Place, Training, names
+from benchmarks.part import LETTERS
+from benchmarks.trial import Entrant, Trials, Variant, minigan_player, torch_player
+from kernels.threads import use_threads
+from minigan.errors import UserError
+from minigan.options import Settings
+
+__all__ = ["GAMES", "Plan", "measure"]
+
+GAMES = (("radford64", 64), ("radford64", 128), ("article128", 64))  # preset and batch, where nothing else is asked for
+FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for the steps
+LADDER = {  # the ways of convolution, from the plainest on, in each precision that they have
+    ("naive", "fp32"): "naive",
+    ("tiled", "fp32"): "tiled",
+    ("auto", "fp32"): "register-tiled",
+    ("tensor", "tf32"): "tensor cores",
+    ("tensor", "bf16"): "tensor cores",
+}
+STEPS, KERNELS = "steps", "kernels"  # what may be asked for by itself
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What is measured.
+
+    games: the settings of each training. peer: torch or none. rounds: of each call and of each contestant's turns.
+    only: a name as in `python -m benchmarks --only`, "steps", "kernels", or None for everything.
+    """
+
+    games: list[Settings]
+    peer: str
+    rounds: int
+    threads: int
+    minutes: float
+    only: str | None
+
+    @property
+    def device(self) -> str:
+        """The one that all games are played on."""
+        return self.games[0].device
+
+
+class Report(dict):
+    """What is known so far. `save` writes it."""
+
+    def __init__(self, file: Path | None):
+        super().__init__(rows=[], ladder=[], steps=[], left_out=[])
+        self.file = file
+
+    def save(self) -> None:
+        """Whole or not at all, whatever happens meanwhile."""
+        if self.file:
+            unfinished = self.file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps(self, indent=1) + "\n")
+            unfinished.replace(self.file)
+
+
+def measure(plan: Plan, file: Path | None) -> Report:
+    """Everything that `--json` writes, and has written to `file` meanwhile.
+
+    Raises kernels.DeviceError where there is no such device, and UserError where nothing has the name asked for.
+    """
+    end = time.perf_counter() + 60 * plan.minutes
+    use_threads(plan.threads)
+    report = Report(file)
+    precisions = kernels.precisions(plan.device)
+    report |= {"device": plan.device, "precisions": list(precisions)}
+    report |= {"machine": card.describe(plan.device), "peer": plan.peer, "threads": plan.threads}
+    print(gpu_table.head(report))
+    report["ceilings"], report["ceilings_by"] = (
+        gpu_ceilings.of_card(plan.peer, precisions)
+        if plan.device == "cuda"
+        else gpu_ceilings.of_host(plan.threads, precisions)
+    )
+    print(gpu_table.ceilings(report))
+    report.save()
+    if plan.only != STEPS:
+        until = time.perf_counter() + (end - time.perf_counter()) * (1.0 if plan.only else FOR_KERNELS)
+        with trials(plan, report["ceilings"], until) as tried:
+            time_kernels(plan, tried, report)
+    if plan.only in (None, STEPS):
+        time_steps(plan, report, end)
+    return report
+
+
+@contextlib.contextmanager
+def trials(plan: Plan, limits: dict[str, float], until: float) -> Iterator[Trials]:
+    """Ours and the peer, who have until then."""
+    entrants = [Entrant("minigan", minigan_player, plan.device)]
+    if plan.peer == "torch":
+        entrants.append(Entrant("torch", torch_player, "cuda" if plan.device == "cuda" else "cpu"))
+    try:
+        yield Trials(entrants, limits, plan.rounds, lambda: until - time.perf_counter())
+    finally:
+        for entrant in entrants:
+            entrant.close()
+
+
+def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
+    """Every kernel in every place; and before them the ladder, at the shapes of a layer in the middle."""
+    seen = set()
+    for settings in plan.games:
+        training = Training(settings, kernels.device("cpu"))
+        game = {"preset": settings.preset, "batch_size": settings.batch_size}
+        if settings is plan.games[0] and plan.only in (None, KERNELS):
+            time_ladder(tried, report, game, training)
+        print(gpu_table.title(f"{settings.preset}, {settings.batch_size}"))
+        for place in training.places:
+            if tried.over:
+                report["left_out"].append(f"{settings.preset}, {settings.batch_size}: {place.name}")
+                continue
+            for call in training.calls(place):
+                seen |= names(place, call)
+                if plan.only in (None, KERNELS, *names(place, call)):
+                    for variant in variants(settings, call):
+                        row = {**game, "place": place.name, "layer": place.layer, **tried.row(call, variant)}
+                        report["rows"].append(row)
+                        print(gpu_table.line(row, place.name))
+            report.save()
+    report.save()
+    if not report["rows"] and not report["left_out"]:
+        raise UserError(f"--only {plan.only}: nothing has that name: choose one of {', '.join(sorted(seen))}")
+
+
+def time_ladder(tried: Trials, report: Report, game: dict, training: Training) -> None:
+    """Each way of convolution, in one place."""
+    place = middle(training.places)
+    print(gpu_table.title("the ladder"))
+    for call in training.calls(place):
+        for (conv, precision), rung in LADDER.items() if call.kernel in LETTERS else ():
+            if precision in report["precisions"]:
+                row = {**game, "place": place.name, "layer": place.layer, "rung": rung}
+                row |= tried.row(call, Variant(precision, conv))
+                report["ladder"].append(row)
+                print(gpu_table.line(row, rung))
+    report.save()
+
+
+def variants(settings: Settings, call: Call) -> list[Variant]:
+    """The precisions in which a call can be computed: a convolution's; everything else is float32."""
+    if call.kernel not in LETTERS:
+        return [Variant()]
+    return [Variant(precision, settings.conv) for precision in kernels.precisions(settings.device, settings.conv)]
+
+
+def middle(places: list[Place]) -> Place:
+    """The convolution in the middle of the discriminator, by the order of its layers."""
+    found = [place for place in places if place.name.startswith("discriminator") and "Conv2d" in place.layer]
+    return found[len(found) // 2]
+
+
+def time_steps(plan: Plan, report: Report, end: float) -> None:
+    """Each game once, but for those that differ in their batch only: the first of them."""
+    games = list({settings.preset: settings for settings in reversed(plan.games)}.values())[::-1]
+    everyone = gpu_steps.entries(plan.device, tuple(report["precisions"]), plan.peer)
+    for number, settings in enumerate(games):
+        print(gpu_table.steps_title(settings.preset, settings.batch_size))
+        now = time.perf_counter()
+        seconds = (end - now) / (len(games) - number)
+        memory = report["machine"].get("memory", 0)
+        for row in gpu_steps.measure(settings, everyone, plan.rounds, seconds, memory):
+            report["steps"].append(row)
+            print(gpu_table.step_line(row))
+            report.save()

@@ -1,0 +1,199 @@
+"""The report of `python -m benchmarks --device cuda` for a reader: line by line as it comes, and the README's table."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from benchmarks.kernel_table import shapes
+from benchmarks.train_step import quartiles
+from minigan.errors import UserError
+
+__all__ = [
+    "MARKERS",
+    "NOT_MEASURED",
+    "ceilings",
+    "head",
+    "legend",
+    "line",
+    "markdown",
+    "place",
+    "step_line",
+    "steps_title",
+    "title",
+    "write",
+]
+
+LINE = "  {:<18}{:<28}{:<32}{:<5}{:>10}{:>19}{:>9}{:>8}{:>7}  {:<5}{:>7}"
+STEP = "  {:<10}{:<22}{:<6}{:>10}{:>19}{:>12}{:>9}{:>10}"
+MARKERS = "<!-- gpu-table -->", "<!-- /gpu-table -->"
+NOT_MEASURED = "not measured yet"
+LEGEND = """
+us        median of the calls, by the card's own clock (events); before every call its cache is written over
+TFLOP/s   of the direct sum's multiplications and additions
+GB/s      of the bytes that must move: each input read once, each output written once, four bytes a number
+share     of the ceiling that bounds the call: of what it could reach if it did its operations at the card's rate for
+          that precision, or moved its bytes at the rate of a copy, whichever takes longer, both as measured in this run
+torch     how many times the speed of PyTorch's same operation, in the faster of its layouts and in that precision
+          (bf16: its tensors are of that type already, which is half the bytes)
+MiB       of a step: what the library's allocator has held at most; what CUDA itself takes is not in it
+
+Checked, before it was timed, was every result, PyTorch's as well, against the definition in float64: the whole result
+of a small call; of a large one those of some pictures, filters or channels, the first, the last and others at random,
+on all their pixels ("checked" in the JSON says which share). Its root mean square error is less than 6 sqrt(n) 2^-24 of
+it for n operations, and in less than float32 3.5 times the rounding of a factor besides: 2^-11 for tf32, 2^-8 for bf16.
+The first step's losses are those of the CPU, within bounds of the same kind ("agreement")."""
+
+
+def head(report: dict) -> str:
+    """What it was measured on."""
+    m = report["machine"]
+    card = m["card"]
+    if "driver" in m:
+        card += f" ({m['architecture']}, {m['multiprocessors']} multiprocessors, {m['memory'] / 2**30:.0f} GiB), "
+        card += f"driver {m['driver']}, CUDA {m['cuda']}"
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    return f"{card}\n{m['cpu']}, {m['cpus']} CPUs; {versions}; {m['date']}"
+
+
+def ceilings(report: dict) -> str:
+    """How fast the card is at best."""
+    limits = dict(report["ceilings"])
+    copy = limits.pop("copy") / 1e9
+    rates = ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in limits.items())
+    return f"ceilings: copy {copy:,.0f} GB/s, {rates} ({report['ceilings_by']})"
+
+
+def title(name: str) -> str:
+    """The head of the lines that follow."""
+    heads = "kernel", "arrays", "", "us", "quartiles", "TFLOP/s", "GB/s", "share", "of", "torch"
+    return "\n" + LINE.format(name, *heads).rstrip()
+
+
+def line(row: dict, place: str) -> str:
+    """One kernel in one place."""
+    start = place, row["kernel"], shapes(row["given"], row["made"]), row["precision"]
+    ours = row["ways"].get("minigan", {})
+    if "median" not in ours:
+        said = LINE.format(*start, *[""] * 7).rstrip()
+        return f"{said}  failed: {ours.get('failed', 'no answer').splitlines()[0][:160]}"
+    low, _, high = (1e6 * q for q in quartiles(ours["seconds"]))
+    failed = "" if "ratio" in row or len(row["ways"]) == 1 else "failed"
+    return LINE.format(
+        *start,
+        f"{1e6 * ours['median']:.1f}",
+        f"{low:.1f} - {high:.1f}",
+        f"{ours['flops'] / 1e12:.2f}" if row["flop"] else "",
+        f"{ours['bandwidth'] / 1e9:.0f}",
+        f"{ours['share']:.0%}",
+        row["ceiling"],
+        f"{row['ratio']:.2f}" if "ratio" in row else failed,
+    ).rstrip()
+
+
+def steps_title(preset: str, batch: int) -> str:
+    """The head of a game's steps."""
+    heads = "", "", "ms", "quartiles", "pictures/s", "TFLOP/s", "MiB"
+    return f"\none training step of {preset}, batch {batch}\n" + STEP.format("", *heads).rstrip()
+
+
+def step_line(row: dict) -> str:
+    """One contestant."""
+    start = row["player"], row["way"], row["precision"]
+    if "failed" in row:
+        return f"{STEP.format(*start, *[''] * 5).rstrip()}  failed: {row['failed'].splitlines()[0][:160]}"
+    low, _, high = (1e3 * q for q in quartiles(row["seconds"]))
+    return STEP.format(
+        *start,
+        f"{1e3 * row['median']:.3f}",
+        f"{low:.3f} - {high:.3f}",
+        f"{row['batch_size'] / row['median']:,.0f}",
+        f"{row['gflop'] / row['median'] / 1e3:.1f}",
+        f"{row['memory'] / 2**20:,.0f}",
+    )
+
+
+def legend(report: dict) -> str:
+    """What the columns mean, what has failed and what is missing."""
+    lines = [LEGEND]
+    if report["left_out"]:
+        lines.append(f"\nnot measured, because the time was over: {'; '.join(report['left_out'])}")
+    failed = dict.fromkeys(
+        f"failed: {row['kernel']} {row['precision']} {row['conv']} in {row['place']} of {row['preset']}, {way}: "
+        f"{outcome['failed'].splitlines()[0][:160]}"
+        for row in report["ladder"] + report["rows"]
+        for way, outcome in row["ways"].items()
+        if "failed" in outcome
+    )
+    return "\n".join([*lines, *failed])
+
+
+# ---- the README ------------------------------------------------------------------------------------------------------
+
+
+def place(file: Path) -> tuple[str, str]:
+    """The file's text before the table and after it. Raises UserError where it has no such place."""
+    text = file.read_text() if file.exists() else ""
+    start, end = (text.find(marker) for marker in MARKERS)
+    if not 0 <= start < end:
+        raise UserError(f"{file}: has no lines {' and '.join(MARKERS)}, between which the table would stand")
+    return text[: start + len(MARKERS[0])], text[end:]
+
+
+def write(report: dict, file: Path) -> None:
+    """Put the table of steps and that of the ladder between the file's markers."""
+    before, after = place(file)
+    file.write_text(f"{before}\n{markdown(report)}\n{after}")
+
+
+def markdown(report: dict) -> str:
+    """Both tables. A figure that there is none of is said not to have been measured."""
+    m = report["machine"]
+    where = f"{m['card']}, driver {m.get('driver', 'none')}; {m['date']}. "
+    parts = [where + "The " + ceilings(report) + "."]
+    for _, rows in itertools.groupby(report["steps"], lambda row: (row["preset"], row["batch_size"])):
+        parts.append(steps_markdown(list(rows)))
+    if report["ladder"]:
+        parts.append(ladder(report["ladder"]))
+    return "\n\n".join(parts)
+
+
+def steps_markdown(rows: list[dict]) -> str:
+    """Ours beside PyTorch's fastest way, precision by precision."""
+    first = rows[0]
+    game = f"`{first['preset']}`, batch {first['batch_size']}, {first['gflop']:,.1f} GFLOP"
+    lines = [
+        f"| {game} | minigan | PyTorch's best | minigan's speed | memory, MiB | PyTorch's |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for precision, some in itertools.groupby(rows, lambda row: row["precision"]):
+        some = [row for row in some if "median" in row]
+        ours, theirs = (
+            min((row for row in some if row["player"] == player), key=lambda row: row["median"], default=None)
+            for player in ("minigan", "torch")
+        )
+        both = ours and theirs
+        cells = (
+            precision,
+            f"{1e3 * ours['median']:.2f} ms ({ours['way']})" if ours else NOT_MEASURED,
+            f"{1e3 * theirs['median']:.2f} ms ({theirs['way']})" if theirs else NOT_MEASURED,
+            f"{theirs['median'] / ours['median']:.2f} times" if both else NOT_MEASURED,
+            f"{ours['memory'] / 2**20:,.0f}" if ours else NOT_MEASURED,
+            f"{theirs['memory'] / 2**20:,.0f}" if theirs else NOT_MEASURED,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def ladder(rows: list[dict]) -> str:
+    """Each way of convolution in each precision: TFLOP/s of the three derivatives, in one place."""
+    first = rows[0]
+    kernels = list(dict.fromkeys(row["kernel"] for row in rows))
+    where = f"{first['place']} of `{first['preset']}`, batch {first['batch_size']}, TFLOP/s"
+    lines = [f"| {where} | {' | '.join(kernels)} |", "| --- " * (1 + len(kernels)) + "|"]
+    found = {(row["rung"], row["precision"], row["kernel"]): row["ways"].get("minigan", {}) for row in rows}
+    for rung, precision in dict.fromkeys(key[:2] for key in found):
+        rates = [found.get((rung, precision, kernel), {}).get("flops") for kernel in kernels]
+        cells = [f"{rate / 1e12:.1f}" if rate else NOT_MEASURED for rate in rates]
+        lines.append(f"| {rung}, {precision} | {' | '.join(cells)} |")
+    return "\n".join(lines)

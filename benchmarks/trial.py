@@ -1,0 +1,249 @@
+"""One call of a kernel on a device on which anything may go wrong: checked and timed, or said why not.
+
+A kernel that does not compile, that fails or whose result is wrong costs its own row and no other. On a GPU a kernel
+that reads where nothing is spoils the process it runs in, and one that never ends holds it: so ours and the peer's live
+in processes of their own, which are replaced when they are spoilt, and have so many seconds for a call.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+
+import kernels
+from benchmarks import ceilings, race, work
+from benchmarks.calls import Call, arrays
+from benchmarks.clocks import CLOCKS
+from benchmarks.contest import Contestant, Ended
+from benchmarks.part import Part, part
+from kernels.launch import recording
+from kernels.launch.source import HOMES
+
+__all__ = ["Entrant", "Trials", "Variant", "compared", "minigan_player", "torch_player"]
+
+WARM_UP = 2  # calls that are not timed, after the one whose result is checked
+LONG = 1.0  # seconds: a call that takes longer for all rounds is timed in fewer of them, but in FEWEST at least
+FEWEST = 3
+LIMIT = 40.0  # seconds for everything that is done with a call: compile, compute, check, time
+LEAST = 5.0  # seconds that a call has, however late it is
+MESSAGE = 500  # letters of an error
+STRIKES = 2  # processes that a kernel may spoil before it is not tried any more
+
+TABLED = kernels.Device("emulated", "cuda", (np.float32,))  # knows the shapes of results; nothing is run on it
+
+
+class Variant(NamedTuple):
+    """How a kernel is computed, where it can be in more than one way: see `kernels.device`."""
+
+    precision: str = "fp32"
+    conv: str = "auto"
+
+
+# ---- in the process of its own ---------------------------------------------------------------------------------------
+
+
+class Player:
+    """Checks and times a call in every way it has.
+
+    ways: (call, variant) -> functions without arguments, by name. results: (call, what such a function returned) -> a
+    list of arrays of the host. clock: one of `benchmarks.clocks`.
+    """
+
+    def __init__(self, ways: Callable, results: Callable, clock):
+        self.ways, self.results, self.clock = ways, results, clock
+
+    def __call__(self, call: Call, variant: Variant, checked: Part, right: list, rounds: int) -> tuple[dict, bool]:
+        """By way: the seconds of its calls, and its error relative to its bound; or why there are none.
+
+        And whether the process is fit for another call.
+        """
+        outcomes = {}
+        for way, compute in self.ways(call, variant).items():
+            try:
+                found = checked.of(self.results(call, compute()))
+                error = race.check(checked.call, {way: found}, right, variant.precision)[way]
+                outcomes[way] = {"seconds": self._seconds(compute, rounds), "error": error}
+            except Exception as error:  # whatever it is: it is written down, and the others go on
+                outcomes[way] = {"failed": in_short(error)}
+        return outcomes, self._fit()
+
+    def _seconds(self, compute: Callable, rounds: int) -> list[float]:
+        for _ in range(WARM_UP):
+            self.clock.seconds(compute)
+        seconds, begun = [], time.perf_counter()
+        while len(seconds) < rounds and (len(seconds) < FEWEST or time.perf_counter() - begun < LONG):
+            seconds.append(self.clock.seconds(compute))
+        return seconds
+
+    def _fit(self) -> bool:
+        """A GPU that has met a forbidden address answers everything with that error until its process ends."""
+        try:
+            self.clock.wait()
+        except Exception:
+            return False
+        return True
+
+
+def in_short(error: Exception) -> str:
+    """The error in a few lines: a compiler may have said more than anyone reads in a table."""
+    return f"{type(error).__name__}: {error}"[:MESSAGE]
+
+
+def minigan_player(device: str) -> Player:
+    """Ours, on the device of that name."""
+
+    def ways(call: Call, variant: Variant) -> dict[str, Callable]:
+        chosen = kernels.device(device, variant.conv, variant.precision)
+        arguments = [chosen.array(a) if isinstance(a, np.ndarray) else a for a in call.arguments]
+
+        def compute():
+            returned = getattr(chosen, call.kernel)(*arguments)
+            return tuple(arguments) if returned is None else returned  # a kernel that returns nothing changes arrays
+
+        return {"minigan": compute}
+
+    def results(_, returned) -> list[np.ndarray]:
+        homes = tuple(HOMES)  # what an array is, here or on the GPU
+        found = returned if isinstance(returned, tuple) else (returned,)
+        return [kernels.device(device).numpy(a) for a in found if isinstance(a, homes)]
+
+    return Player(ways, results, CLOCKS["minigan", device]())
+
+
+def torch_player(device: str) -> Player:
+    """PyTorch, in each of its layouts, with its libraries' fastest algorithms."""
+    import torch  # here and nowhere above: PyTorch is only a peer
+
+    from benchmarks import torch_kernels
+    from benchmarks.torch_precision import use
+
+    torch.set_grad_enabled(False)
+    torch.backends.cudnn.benchmark = True
+
+    def ways(call: Call, variant: Variant) -> dict[str, Callable]:
+        dtype = use(variant.precision)
+        return torch_kernels.prepared(call.kernel, call.arguments, device, dtype)
+
+    return Player(ways, lambda call, found: torch_kernels.results(call.kernel, found), CLOCKS["torch", device]())
+
+
+# ---- in the command's process ----------------------------------------------------------------------------------------
+
+
+class Entrant:
+    """A contestant that has a new process when it has spoilt the last one.
+
+    spoilt: how many processes each kernel has, in each of its variants.
+    """
+
+    def __init__(self, name: str, make: Callable[..., Callable], *arguments):
+        self.name, self._make = name, (make, *arguments)
+        self.spoilt = Counter()
+        self._contestant = None
+
+    def outcomes(self, call: Call, variant: Variant, *order, limit: float) -> dict[str, dict]:
+        """What `Player` says of the call, in so many seconds."""
+        kind = call.kernel, variant
+        if self.spoilt[kind] == STRIKES:
+            return {self.name: {"failed": f"not tried: {STRIKES} calls before it have spoilt their process"}}
+        if self._contestant is None:
+            self._contestant = Contestant(self.name, *self._make)
+        try:
+            outcomes, fit = self._contestant.turn(call, variant, *order, pause=0, limit=limit)
+        except Ended as error:
+            outcomes, fit = {self.name: {"failed": in_short(error)}}, False
+        if not fit:
+            self.spoilt[kind] += 1
+            self.close()
+        return outcomes
+
+    def close(self) -> None:
+        """The end of its process, if it has one."""
+        if self._contestant:
+            self._contestant.close()
+            self._contestant = None
+
+
+class Trials:
+    """Every call in every variant, once.
+
+    entrants: ours, and the peer if there is one. limits: see `gpu_ceilings`. seconds: () -> those that are left.
+    """
+
+    def __init__(self, entrants: list[Entrant], limits: dict[str, float], rounds: int, seconds: Callable[[], float]):
+        self.entrants, self.limits, self.rounds, self.seconds = entrants, limits, rounds, seconds
+        self._rows: dict[tuple, dict] = {}  # by the call's key and the variant: what equal calls take is measured once
+        self._right: tuple = ()
+
+    @property
+    def over(self) -> bool:
+        """Whether no time is left."""
+        return self.seconds() <= 0
+
+    def row(self, call: Call, variant: Variant) -> dict:
+        """All that is known of a call in the end, as the JSON has it."""
+        key = call.key(), variant
+        if key not in self._rows:
+            self._rows[key] = self._measured(call, variant)
+        return self._rows[key]
+
+    def _measured(self, call: Call, variant: Variant) -> dict:
+        results, checked, right = self._definition(call)
+        ways = {}
+        for entrant in self.entrants:
+            limit = min(LIMIT, max(LEAST, self.seconds()))
+            ways |= entrant.outcomes(call, variant, checked, right, self.rounds, limit=limit)
+        flop, moved = work.operations(call.kernel, call.arguments, results), work.moved(call.arguments, results)
+        attainable, ceiling = ceilings.attainable(flop, moved, self.limits, variant.precision)
+        for outcome in ways.values():
+            if "seconds" in outcome:
+                median = statistics.median(outcome["seconds"])
+                outcome |= {"median": median, "flops": flop / median, "bandwidth": moved / median}
+                outcome["share"] = attainable / median
+        return {
+            "kernel": call.kernel,
+            **variant._asdict(),
+            "arguments": call.key()[1:],  # shapes in the place of arrays
+            "given": [a.shape for a in arrays(call.arguments)],
+            "made": [r.shape for r in results if r is not None],
+            "flop": flop,
+            "bytes": moved,
+            "ceiling": ceiling,
+            "checked": sum(r.size for r in right if r is not None) / sum(r.size for r in results if r is not None),
+            "ways": ways,
+            **compared({way: outcome["median"] for way, outcome in ways.items() if "median" in outcome}),
+        }
+
+    def _definition(self, call: Call) -> tuple[list, Part, list]:
+        """Arrays of the shapes of the results, the part that is checked, and its results in float64.
+
+        Those of the call before are kept: it comes again in another variant.
+        """
+        if not self._right or self._right[0] is not call:
+            results = outline(call)
+            checked = part(call, results)
+            right = race.exact(checked.call)
+            results = [r if b is not None else None for r, b in zip(results, right, strict=True)]
+            self._right = call, (results, checked, right)
+        return self._right[1]
+
+
+def outline(call: Call) -> list[np.ndarray]:
+    """Arrays of the shapes of the call's results, which hold nothing; of a kernel in place those that it is given."""
+    with recording():
+        returned = getattr(TABLED, call.kernel)(*call.arguments)
+    return arrays(call.arguments if returned is None else returned)
+
+
+def compared(medians: dict[str, float]) -> dict:
+    """The peer, the fastest of the others, and how many times its speed we have; nothing where one is missing."""
+    ours = medians.pop("minigan", None)
+    if ours is None or not medians:
+        return {}
+    peer = min(medians, key=medians.get)
+    return {"peer": peer, "ratio": medians[peer] / ours}

@@ -1,0 +1,358 @@
+"""`python -m benchmarks --device cuda`: run whole on `emulated`; what only a GPU does is met by stand-ins."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import time
+import types
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, trial, work
+from benchmarks.calls import Call
+from benchmarks.contest import Contestant, Ended
+from benchmarks.gpu_steps import Entry
+from benchmarks.trial import Entrant, Player, Trials, Variant
+from kernels.threads import thread_count, use_threads
+from minigan import options
+from minigan.errors import UserError
+
+LIMITS = {"copy": 1e10, "fp32": 1e12, "tf32": 1e13, "bf16": 1e13}
+
+
+def normal(*shape):
+    return np.random.default_rng(0).standard_normal(shape, np.float32)
+
+
+X, W, Y = normal(6, 8, 8, 7), normal(9, 4, 4, 7), normal(6, 4, 4, 9)
+CONV2D = Call("conv2d", (X, W, 2, 1))
+CUT = [
+    CONV2D,
+    Call("conv2d_transpose", (Y, W, 2, 1, (8, 8))),
+    Call("conv2d_weight_grad", (X, Y, 2, 1, (4, 4))),
+    Call("batch_norm", (X, normal(7), normal(7), 1e-5)),
+    Call("batch_norm_leaky_relu_grad", (X, X[::-1].copy(), *abs(normal(4, 7)), 1e-5, 0.2)),
+    Call("add", (X, normal(7))),
+    Call("sum", (X, (0, 1, 2))),
+    Call("normal", (np.arange(6, dtype=np.uint32), (50, 5000), 1.0, 2.0)),
+]
+
+
+@pytest.mark.parametrize("call", CUT, ids=lambda call: call.kernel)
+def test_a_part_of_a_call_gives_a_part_of_its_results(call, monkeypatch):
+    """What a large call is checked by: the definition of the smaller call is that of the whole one, at those places."""
+    monkeypatch.setattr(part, "OPERATIONS", 1)
+    monkeypatch.setattr(part, "NUMBERS", 1000)
+    whole = race.exact(call)
+    some = part.part(call, whole)
+    found = race.exact(some.call)
+    assert 0 < sum(r.size for r in found) < sum(r.size for r in whole)
+    for a, b in zip(some.of(whole), found, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12 * abs(b).max())
+
+
+@pytest.mark.parametrize("call", [CUT[3], CUT[6], Call("sum", (X, (3,))), CONV2D], ids=lambda call: call.kernel)
+def test_a_small_call_is_checked_whole(call):
+    """And so is one that does not fall apart: a sum over the channels."""
+    assert part.part(call, race.exact(call)).call is call
+
+
+@pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bf16", 8)])
+def test_bounds_of_rounded_factors(precision, bits):
+    """Factors of so many binary digits, whether rounded or cut off, are within the bound; with two digits fewer not."""
+
+    def rounded(a, bits, how):
+        mantissa, exponent = np.frexp(a)
+        return np.ldexp(how(mantissa * 2.0**bits) / 2.0**bits, exponent)
+
+    def error(bits, how):
+        x, w = (rounded(a.astype(np.float64), bits, how) for a in (X, W))
+        return race.exact(Call("conv2d", (x, w, 2, 1)))
+
+    right = race.exact(CONV2D)
+    for how in (np.round, np.trunc):
+        assert race.check(CONV2D, {"way": error(bits, how)}, right, precision)["way"] <= 1
+    with pytest.raises(UserError, match="nothing that is wrong is timed"):
+        race.check(CONV2D, {"way": error(bits - 3, np.trunc)}, right, precision)
+    with pytest.raises(UserError, match="nothing that is wrong is timed"):
+        race.check(CONV2D, {"way": error(bits, np.round)}, right)
+
+
+def test_the_cards_clock_times_the_call_alone(monkeypatch):
+    """The cache is written over before the first event; the second follows the call; then the host waits for it."""
+    happened = []
+
+    class Event:
+        def record(self):
+            happened.append("event")
+
+        def synchronize(self):
+            happened.append("wait")
+
+    cupy = types.ModuleType("cupy")
+    cold = types.SimpleNamespace(nbytes=5, data=types.SimpleNamespace(memset_async=lambda *_: happened.append("flush")))
+    cupy.empty, cupy.uint8 = lambda size, dtype: cold, np.uint8
+    cupy.cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: 3.0)
+    monkeypatch.setitem(__import__("sys").modules, "cupy", cupy)
+    assert clocks.CupyClock().seconds(lambda: happened.append("call")) == 3e-3
+    assert happened == ["flush", "event", "call", "event", "wait"]
+
+
+class Clock:
+    """Stands for a GPU's: every call takes a second, and after some it is spoilt."""
+
+    def __init__(self, spoilt=False):
+        self.spoilt = spoilt
+
+    def seconds(self, compute):
+        compute()
+        return 1.0
+
+    def wait(self):
+        if self.spoilt:
+            raise RuntimeError("an illegal memory access was encountered")
+
+
+def some_player(spoilt=False, lame=False, slow=False):
+    """Has three ways to compute: a right one, a wrong one, and one that does not compile."""
+
+    def broken():
+        if lame:
+            os._exit(1)
+        time.sleep(60 * slow)
+        raise RuntimeError("conv2d.cu(7): error: identifier")
+
+    right = race.exact(CONV2D)
+    ways = {"minigan": lambda: right, "wrong": lambda: [right[0] + 1], "broken": broken}
+    return Player(lambda call, variant: ways, lambda call, found: found, Clock(spoilt))
+
+
+def outcomes(**faults):
+    """What an entrant with such a player says of a call, twice, and how many processes it has spoilt."""
+    entrant = Entrant("minigan", some_player, *faults.values())
+    try:
+        right = race.exact(CONV2D)
+        order = CONV2D, Variant(), part.part(CONV2D, right), right, 4
+        return [entrant.outcomes(*order, limit=20.0) for _ in range(3)], entrant.spoilt.total()
+    finally:
+        entrant.close()
+
+
+def test_what_fails_costs_its_own_row():
+    """A kernel that is wrong, or does not compile, says so in its place; the others are timed."""
+    [found, *_], spoilt = outcomes()
+    assert found["minigan"] == {"seconds": [1.0] * 4, "error": 0.0}
+    assert re.match(r"UserError: conv2d of .*: result 0 of wrong is off by 1\.00e\+00", found["wrong"]["failed"])
+    assert found["broken"] == {"failed": "RuntimeError: conv2d.cu(7): error: identifier"}
+    assert spoilt == 0
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [({"spoilt": True}, None), ({"spoilt": False, "lame": True}, "Ended: minigan: its process has ended")],
+)
+def test_a_spoilt_process_is_replaced(faults, message):
+    """After a forbidden address, or a crash, the next call meets a new process; the third time it is not tried."""
+    found, spoilt = outcomes(**faults)
+    for some in found[: trial.STRIKES]:
+        assert message in some["minigan"]["failed"] if message else some["minigan"]["seconds"]
+    assert found[2]["minigan"]["failed"].startswith("not tried: 2 calls")
+    assert spoilt == trial.STRIKES
+
+
+def test_a_call_that_never_ends_is_ended():
+    """The message says after how many seconds, and the process is gone."""
+    with Contestant("sleeper", lambda_sleep) as contestant:
+        with pytest.raises(Ended, match="sleeper: no answer in 1 seconds: its process was ended"):
+            contestant.turn(60, pause=0, limit=1.0)
+        with pytest.raises(Ended):
+            contestant.turn(0, pause=0, limit=1.0)
+
+
+def lambda_sleep():
+    return time.sleep
+
+
+class Here:
+    """An entrant in this process."""
+
+    def __init__(self, player):
+        self.player, self.turns = player, 0
+
+    def outcomes(self, *order, limit):
+        self.turns += 1
+        return self.player(*order)[0]
+
+
+def test_a_row():
+    """Rates and the share of the ceiling of that precision follow from the median; equal calls are measured once."""
+    entrant = Here(some_player())
+    trials = Trials([entrant], LIMITS, 4, lambda: 100.0)
+    row = trials.row(CONV2D, Variant("tf32", "tensor"))
+    flop = 2 * 6 * 4 * 4 * 9 * 4 * 4 * 7
+    assert (row["flop"], row["precision"], row["conv"], row["checked"]) == (flop, "tf32", "tensor", 1.0)
+    ours = row["ways"]["minigan"]
+    assert (ours["median"], ours["flops"]) == (1.0, flop)
+    assert row["ceiling"] == "copy"  # 12,000 bytes at 1e10 a second take longer than 193,536 operations at 1e13
+    assert ours["share"] == row["bytes"] / LIMITS["copy"]
+    assert "ratio" not in row  # nobody else has given a right result
+    assert "failed: " in gpu_table.line({**row, "ways": {"minigan": row["ways"]["wrong"]}}, "generator.1")
+    assert trials.row(Call("conv2d", (X.copy(), W, 2, 1)), Variant("tf32", "tensor")) is row
+    assert entrant.turns == 1
+
+
+def test_shapes_of_results_without_computing_them():
+    """What a call's work is counted from; of a kernel in place those of its arrays."""
+    for call in CUT:
+        assert [a.shape for a in trial.outline(call)] == [a.shape for a in race.exact(call)]
+    adam = Call("adam", (np.array(0, np.int32), 1e-3, 0.5, 0.999, 1e-8, *normal(4, 100)))
+    assert [a.shape for a in trial.outline(adam)] == [(), *[(100,)] * 4]
+
+
+@pytest.fixture
+def threads():
+    """Of this process, which a command changes: as they were."""
+    count = thread_count()
+    yield
+    use_threads(count)
+
+
+def small(monkeypatch):
+    """Ceilings of a moment, and few steps."""
+    monkeypatch.setattr(gpu_steps, "WARM_UP", 1)
+    monkeypatch.setattr(gpu_steps, "FEW", 1)
+    monkeypatch.setattr(gpu_steps, "TURN", 0)
+    monkeypatch.setattr(ceilings, "SIDE", 64)
+    monkeypatch.setattr(ceilings, "COPIED", 1 << 20)
+
+
+TINY = ["--preset", "tiny32", "--size", "16", "--batch-size", "2", "--device", "emulated", "--rounds", "1"]
+
+
+def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
+    """On `emulated`, from the ceilings to the steps, the roofline and the README's table."""
+    small(monkeypatch)
+    monkeypatch.setattr(trial, "WARM_UP", 0)
+    file, picture, readme = tmp_path / "gpu.json", tmp_path / "gpu.png", tmp_path / "README.md"
+    readme.write_text(f"before\n{gpu_table.MARKERS[0]}\nnot measured yet\n{gpu_table.MARKERS[1]}\nafter\n")
+    options = ["--peer", "none", "--threads", "2", "--json", file, "--plot", picture, "--readme", readme]
+    command.main([*TINY, *map(str, options)])
+
+    report = json.loads(file.read_text())
+    assert report["precisions"] == ["fp32", "tf32", "bf16"]
+    assert report["ceilings"].keys() == {"copy", *report["precisions"]}
+    failed = [row for row in report["rows"] + report["ladder"] if "median" not in row["ways"]["minigan"]]
+    assert not failed
+    assert not report["left_out"]
+    convolutions = {row["precision"] for row in report["rows"] if row["kernel"] == "conv2d_weight_grad"}
+    assert convolutions == {"fp32", "tf32", "bf16"}
+    assert {row["precision"] for row in report["rows"] if row["kernel"] == "adam"} == {"fp32"}
+    rungs = dict.fromkeys((row["rung"], row["precision"]) for row in report["ladder"])
+    assert [rung for rung, _ in rungs] == ["naive", "tiled", "register-tiled", "tensor cores", "tensor cores"]
+    assert {step["precision"] for step in report["steps"]} == {"fp32", "tf32", "bf16"}
+    assert all(step["player"] == "minigan" and step["median"] > 0 for step in report["steps"])
+    assert all(step["agreement"]["d_loss"] < 0.1 for step in report["steps"])
+
+    said = capsys.readouterr().out
+    assert re.search(r"^  discriminator\.2 +conv2d +2x8x8x32 64x4x4x32 +tf32 +[\d.]+ +[\d.]+ - ", said, re.MULTILINE)
+    assert re.search(r"^  minigan +no graph +bf16 +[\d.]+ +[\d.]+ - [\d.]+ +\d+ +[\d.]+ +[\d,]+$", said, re.MULTILINE)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    text = readme.read_text()
+    assert text.startswith(f"before\n{gpu_table.MARKERS[0]}\n")
+    assert text.endswith(f"\n{gpu_table.MARKERS[1]}\nafter\n")
+    assert re.search(r"^\| tf32 \| [\d.]+ ms \(.*\) \| not measured yet \| ", text, re.MULTILINE)
+    assert re.search(r"^\| tensor cores, bf16 \| [\d.]+ \| [\d.]+ \| [\d.]+ \|$", text, re.MULTILINE)
+
+
+def test_no_time(emulated, threads, monkeypatch, tmp_path, capsys):
+    """A run whose time is over ends in order and names what it has left out."""
+    small(monkeypatch)
+    monkeypatch.setattr(command.gpu.Trials, "over", True)
+    file = tmp_path / "gpu.json"
+    command.main([*TINY, "--peer", "none", "--only", "kernels", "--json", str(file)])
+    report = json.loads(file.read_text())
+    assert report["left_out"][0] == "tiny32, 2: generator.0"
+    assert not report["rows"]
+    assert "not measured, because the time was over: tiny32, 2: generator.0; " in capsys.readouterr().out
+
+
+def game(*arguments):
+    """The settings of a small game."""
+    return options.new_settings(options.parse([*TINY[:8], *arguments]))
+
+
+def test_who_plays_another_game_is_out(emulated, monkeypatch):
+    """And so is a process that fails: both are said, and the others are timed."""
+    z, right = gpu_steps.first_step(game())
+    settings = game("--device", "cpu")
+    entries = [Entry("minigan", "no graph", "fp32"), Entry("minigan", "no graph", "tf32")]
+    until = time.perf_counter() + 60
+    fine, failed = gpu_steps.heat_of(settings, entries, z, right, 2, until)
+    assert len(fine.outcome["seconds"]) == 2
+    assert fine.outcome["memory"] > 2**20
+    assert "DeviceError: cpu: no tf32 convolution here" in failed.outcome["failed"]
+    [wrong] = gpu_steps.heat_of(settings, entries[:1], z, {**right, "d_loss": 9.0}, 2, until)
+    assert re.match(r"d_loss of the first step differs by .*, minigan no graph fp32", wrong.outcome["failed"])
+    assert "seconds" not in wrong.outcome
+
+
+def test_ways_of_pytorch(monkeypatch):
+    """Eager PyTorch plays our game; a graph, which the CPU has none of, is out and says why."""
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
+    z, right = gpu_steps.first_step(game())
+    entries = [Entry("torch", way, "bf16") for way in ("channels_last", "graph")]
+    eager, graph = gpu_steps.heat_of(game(), entries, z, right, 1, time.perf_counter() + 60)
+    assert len(eager.outcome["seconds"]) == 1
+    assert 0 < eager.outcome["agreement"]["d_loss"] < gpu_steps.loss_bounds(game())["bf16"]
+    assert "CUDA" in graph.outcome["failed"]
+
+
+def test_every_way_of_pytorch_is_known():
+    """The names that play are those that there are."""
+    pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
+    from benchmarks.torch_steps import WAYS
+
+    assert tuple(WAYS) == gpu_steps.PEERS
+
+
+def test_the_readmes_place_is_looked_for_first(tmp_path):
+    """A file without the markers is refused before anything is measured."""
+    with pytest.raises(UserError, match=r"nowhere.md: has no lines <!-- gpu-table -->"):
+        command.main([*TINY, "--readme", str(tmp_path / "nowhere.md")])
+
+
+def test_cupys_ceilings(monkeypatch):
+    """Without PyTorch every precision is a process of its own, which tells CuPy what float32 may be."""
+    asked = []
+
+    class Process:
+        def __init__(self, name, make, precision):
+            self.precision = precision
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+        def turn(self, name, pause, limit):
+            asked.append((name, self.precision))
+            return 1.0
+
+    monkeypatch.setattr(gpu_ceilings, "Contestant", Process)
+    found, who = gpu_ceilings.of_card("none", ("fp32", "tf32", "bf16"))
+    assert found == dict.fromkeys(("copy", "fp32", "tf32", "bf16"), 1.0)
+    assert asked == [(name, name) for name in found]
+    assert "CuPy" in who
+
+
+def test_work_in_less_than_float32():
+    """A bound has a part that more operations do not shrink: the factors' own rounding."""
+    right = race.exact(CONV2D)
+    bounds = [work.bound("conv2d", CONV2D.arguments, right, right[0], p) for p in ("fp32", "tf32", "bf16")]
+    assert bounds[1] - bounds[0] == pytest.approx(2 * 3**0.5 * 2**-11)
+    assert bounds[2] - bounds[0] == pytest.approx(2 * 3**0.5 * 2**-8)
