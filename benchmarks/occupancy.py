@@ -44,6 +44,8 @@ MULTIPROCESSORS = {
     "sm_120": Multiprocessor(1536, 24, 100 << 10, 1 << 10),
 }
 
+OLDER = ("sm_75",)  # than sm_80, whose copies the upper rungs of convolution need
+
 
 def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> int:
     """How many blocks of a launch a multiprocessor holds at the same time."""
@@ -53,9 +55,9 @@ def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> int:
     return min(has.blocks, has.threads // (warps * WARP), REGISTERS // registers, has.shared // max(1, shared))
 
 
-def launches(preset: str, precision: str, multiprocessors: int) -> list[Launch]:
+def launches(preset: str, conv: str, precision: str, multiprocessors: int) -> list[Launch]:
     """All that a training step launches on a GPU with so many multiprocessors, by name."""
-    module = kernels.convolution("emulated", "auto", precision)
+    module = kernels.convolution("emulated", conv, precision)
     device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": module})  # needs no C++ compiler
     settings = options.new_settings(options.parse(["--preset", preset]))
     with recording() as launched, host.emulation(multiprocessors=multiprocessors):
@@ -102,7 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
     add("--architecture", choices=MULTIPROCESSORS, default="sm_90", help="of the GPU")
     add("--multiprocessors", type=options.whole(1), default=132, metavar="N", help="of the GPU; an H200 has 132")
     given = parser.parse_args(arguments)
-    launched = launches(given.preset, given.precision, given.multiprocessors)
+    conv = "registers" if given.architecture in OLDER else "auto"
+    launched = launches(given.preset, conv, given.precision, given.multiprocessors)
     print(f"{given.preset}, {given.precision}, {given.architecture}, {given.multiprocessors} multiprocessors\n")
     print(table(launched, given.architecture))
 

@@ -65,6 +65,8 @@ class Device:
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
         memory: Callable = peak_memory,
+        room: Callable = lambda: 0,
+        graph: Callable | None = None,
         instead: Mapping[str, str] | None = None,
         precision: str = "fp32",
     ):
@@ -76,6 +78,8 @@ class Device:
         self.numpy = numpy  # array on this device -> NumPy array
         self.copy = copy  # copy(target, source): all elements of one array on this device into another
         self.memory = memory  # () -> the most bytes that were ever held where its arrays live, or None: not known
+        self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
+        self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
         self.kernels = {}
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
@@ -97,14 +101,17 @@ def rooms() -> list[str]:
 def _cuda(**chosen) -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    return Device("cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory, **chosen)
+    return Device(
+        "cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory, gpu.room, gpu.GpuGraph, **chosen
+    )
 
 
 def _emulated(**chosen) -> Device:
-    from kernels.launch import host
+    from kernels.launch import graph, host
 
     host.compiler()  # raises where there is none
-    return Device("emulated", "cuda", (np.float32,), **chosen)
+    moves = map(graph.between_steps, (_contiguous, np.asarray, np.copyto))
+    return Device("emulated", "cuda", (np.float32,), *moves, graph=graph.HostGraph, **chosen)
 
 
 _MAKE = {
@@ -114,6 +121,7 @@ _MAKE = {
     "reference": lambda **chosen: Device("reference", "reference", (np.float32, np.float64), **chosen),
 }
 PRECISIONS = ("fp32", "tf32", "bf16")
+# Which module of kernels/conv2d, by way of convolution and precision. The direct sum is the only one that a GPU knows.
 _RUNGS = {"naive": {"fp32": "naive"}, "tiled": {"fp32": "tiled"}, "registers": {"fp32": "cuda"}}
 _OLDER_GPU = {"auto": {"fp32": "cuda"}, "direct": {"fp32": "cuda"}, **_RUNGS}
 _TENSOR = {"tf32": "tf32", "bf16": "bf16"}
@@ -126,7 +134,7 @@ def _ways_of_cuda() -> dict:
     return _GPU if gpu.has_tensor_cores() else _OLDER_GPU
 
 
-_WAYS = {  # () -> the module of kernels/conv2d, by way and precision; the direct sum is the only one that a GPU knows
+_WAYS = {
     "cuda": _ways_of_cuda,
     "cpu": lambda: {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
     "emulated": lambda: _GPU,

@@ -3,6 +3,9 @@
 Which pictures a step shows is a function of the seed and the step alone, so it is known before the step begins. A set
 that is mapped from a file, and may be larger than the memory, is therefore read ahead: threads fetch the next steps'
 pictures from the disk while this step is computed. Where a picture waits changes nothing in what the step sees.
+
+The numbers of a step's pictures, and the pictures themselves where not all are on the device, are brought there between
+the steps, into arrays that stay where they are: so a step can be captured once and repeated (kernels/launch/graph.py).
 """
 
 from __future__ import annotations
@@ -21,13 +24,15 @@ from minigan.random import coins, permutation
 
 __all__ = ["Ahead", "Batches", "read"]
 
+SHARE = 0.5  # of the device's room, that the pictures may take
 AHEAD = 4  # steps whose pictures are fetched before it is their turn, each by a thread of its own
 
 
 class Batches:
     """Real pictures, on the device: shuffled anew each epoch, each mirrored by a coin. A function of seed and step.
 
-    images: uint8 (M,H,W,C). Mapped from a file, they are read ahead; others are put on the device once and for all.
+    images: uint8 (M,H,W,C). Mapped from a file, they are read ahead, unless the device has room for all of them; others
+    are put on the device once and for all.
     Used as a context manager it ends the reading with the block.
     """
 
@@ -36,10 +41,16 @@ class Batches:
         self.count = len(images)
         self.per_epoch = self.count // settings.batch_size  # what is left over sits this epoch out
         self.order = functools.lru_cache(2)(functools.partial(permutation, settings.seed, count=self.count))
-        if isinstance(images, np.memmap):
-            self.images, self.ahead = None, Ahead(lambda step: read(images, self.indices(step)))
+        n = settings.batch_size
+        if isinstance(images, np.memmap) and images.nbytes > SHARE * device.room():
+            self.ahead = Ahead(lambda step: read(images, self.indices(step)))
+            self.images = device.array(np.zeros((n, *images.shape[1:]), np.uint8))  # of one step
+            self.places = device.array(np.arange(n, dtype=np.int32))
         else:
-            self.images, self.ahead = device.array(images), None
+            self.ahead = None
+            self.images = device.array(images)
+            self.places = device.array(np.zeros(n, np.int32))  # in `images`, of the pictures of a step
+        self.mirror = device.array(np.zeros(n, np.uint8))
 
     def __enter__(self) -> Batches:
         return self
@@ -54,20 +65,28 @@ class Batches:
         n = self.settings.batch_size
         return self.order(epoch)[index * n : (index + 1) * n]
 
-    def batch(self, step: int) -> Tensor:
-        """The pictures of a step, counted from 0: (batch_size,H,W,C) in [-1, 1].
+    def turn_to(self, step: int) -> None:
+        """From now on, `pictures` are those of that step, counted from 0.
 
         Raises
         ------
         Exception: whatever befell the thread that fetched them.
         """
-        array, n = self.device.array, self.settings.batch_size
+        device = self.device
         if self.ahead is not None:
-            images, indices = array(self.ahead.fetched(step)), np.arange(n, dtype=np.int32)
+            device.copy(self.images, device.array(self.ahead.fetched(step)))
         else:
-            images, indices = self.images, self.indices(step)
-        mirror = coins(self.settings.seed, step, n)
-        return Tensor(self.device.image_batch(images, array(indices), array(mirror)), self.device)
+            device.copy(self.places, device.array(self.indices(step)))
+        device.copy(self.mirror, device.array(coins(self.settings.seed, step, self.settings.batch_size)))
+
+    def pictures(self) -> Tensor:
+        """(batch_size,H,W,C) in [-1, 1]."""
+        return Tensor(self.device.image_batch(self.images, self.places, self.mirror), self.device)
+
+    def batch(self, step: int) -> Tensor:
+        """The pictures of a step."""
+        self.turn_to(step)
+        return self.pictures()
 
 
 def read(images: np.memmap, indices: np.ndarray) -> np.ndarray:

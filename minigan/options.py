@@ -188,6 +188,11 @@ def _parser() -> Parser:
         help="what convolutions multiply; sums and all else are fp32. auto (default): tf32 on a GPU that has it, else "
         "fp32",
     )
+    add(
+        "--graph",
+        action=argparse.BooleanOptionalAction,
+        help="capture a step's CUDA kernels once and repeat them (default on a GPU): the same bits, sooner",
+    )
     add("--fusion", action=argparse.BooleanOptionalAction, help="batch norm and leaky ReLU as one operation (default)")
 
     group = parser.add_argument_group("run")

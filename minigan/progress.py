@@ -18,7 +18,7 @@ __all__ = ["MEASURED", "Progress"]
 
 MEASURED = ("seconds", "images_per_second", "memory_mib")  # of a row: the machine's, and of each run its own
 
-WINDOW = 20  # steps that the speed is measured over
+WINDOW = 20  # shown steps that the speed is measured over
 
 
 class Progress:
@@ -33,8 +33,8 @@ class Progress:
         self.last_step = math.inf if settings.epochs is None else settings.epochs * per_epoch
         self.last_minute = math.inf if settings.minutes is None else settings.minutes
         self.step, self.seconds_before = step, seconds_before
-        self.times = collections.deque([time.monotonic()], maxlen=WINDOW + 1)  # of the last steps
-        self.started = self.times[0]
+        self.started = time.monotonic()
+        self.times = collections.deque([(step, self.started)], maxlen=WINDOW + 1)  # of the steps shown last
         self.done_before = self.done
 
     def __enter__(self) -> Progress:
@@ -73,12 +73,13 @@ class Progress:
     @property
     def speed(self) -> float:
         """Pictures a second, over the last steps."""
-        return (len(self.times) - 1) * self.settings.batch_size / (self.times[-1] - self.times[0])
+        (first_step, first), *_, (last_step, last) = self.times
+        return (last_step - first_step) * self.settings.batch_size / (last - first)
 
     def show(self, step: int, scores: Mapping[str, float]) -> None:
-        """After each step, with the scores of `Game.step`."""
+        """After a step whose scores are known, those of `Game.step`."""
         self.step, self.scores = step, scores
-        self.times.append(time.monotonic())
+        self.times.append((step, time.monotonic()))
         self.reporter.step(self)
 
     def in_words(self) -> str:

@@ -36,6 +36,7 @@ from minigan.progress import Progress
 from minigan.random import Random
 from minigan.reporter import Reporter
 from minigan.run import Run, free_folder
+from minigan.steps import Steps, use_graph
 from minigan.table import layer_table, step_multiply_adds
 from minigan.tensorboard import TensorBoard
 from minigan.verify_resume import verify_resume
@@ -149,22 +150,26 @@ class Game:
         yield "fixed", {"z": self.fixed_z}
 
 
-def play(game: Game, batches: Batches, run: Run, progress: Progress) -> None:
+def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress) -> None:
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings, say = game.settings, progress.reporter.say
-    over = False
+    steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # who reads scores waits for the device
+    finite, over = game.step_count, False
     with Interrupt() as interrupt, progress, batches:
         doctor = Doctor(game, batches, run, say)
         if game.step_count == 0:
             run.save_real(batches.batch(0).numpy()[:SAMPLES])
             say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
-            scores = {name: t.item() for name, t in game.step(batches.batch(game.step_count)).items()}
-            step = game.step_count
-            if not all(map(math.isfinite, scores.values())):
-                raise diverged(game, run, step - 1)  # the scores are from before the moves
-            progress.show(step, scores)
+            scores = steps()
+            step = progress.step = game.step_count
             over = progress.done == 1 or interrupt.asked
+            if over or step % read_every == 0 or step % settings.sample_every == 0:
+                scores = {name: t.item() for name, t in scores.items()}
+                if not all(map(math.isfinite, scores.values())):
+                    raise diverged(game, run, finite)  # the scores are from before the moves
+                finite = step
+                progress.show(step, scores)
             if over or step % LOG_EVERY == 0:
                 run.log(row := progress.row(game.device.memory()))
                 say("row", **row)
@@ -200,7 +205,7 @@ def dry_run(game: Game, batches: Batches, reporter: Reporter) -> None:
     reporter.write(layer_table("generator", game.generator, networks.z_shape, n))
     reporter.write(layer_table("discriminator", game.discriminator, networks.picture, n))
     start = time.perf_counter()
-    scores = {name: t.item() for name, t in game.step(batches.batch(0)).items()}
+    scores = {name: t.item() for name, t in Steps(game, batches, graph=False)().items()}
     seconds = time.perf_counter() - start
     work = 2 * n * step_multiply_adds(networks) / 1e9
     text = f"one of {n} pictures, {work:,.2f} GFLOP: {seconds:.1f} s, compilation included"
@@ -273,7 +278,8 @@ def train(arguments: list[str] | None = None) -> None:
     if settings.tensorboard:
         reporter.listeners.append(TensorBoard())
     device, why = choose_device(settings.device, settings.conv, given.threads, settings.precision)
-    text = f"{version('minigan')} on {in_words(device)} ({why})"
+    graph = use_graph(given.graph, device)
+    text = f"{version('minigan')} on {in_words(device)}{', each step one graph' * graph} ({why})"
     reporter.say("minigan", text, version=version("minigan"), device=device.name)
     pictures, source = real_pictures(settings, reporter.counted)
     count = len(pictures.images)
@@ -312,7 +318,7 @@ def train(arguments: list[str] | None = None) -> None:
             names = run.folder / "skipped.txt"
             text = f"{skipped:,} files that cannot be read, named in {names}"
             reporter.say("skipped", text, count=skipped, path=names)
-        play(game, batches, run, Progress(settings, batches.per_epoch, game.step_count, seconds, reporter))
+        play(game, batches, graph, run, Progress(settings, batches.per_epoch, game.step_count, seconds, reporter))
 
 
 if __name__ == "__main__":

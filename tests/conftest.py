@@ -63,6 +63,15 @@ def emulated():
     return device_or_skip("emulated")
 
 
+@pytest.fixture(params=["cuda", "emulated"])
+def gpu(request):
+    """The name of each device that runs the `.cu` files, in turn."""
+    if request.param not in devices(request.config):
+        pytest.skip(f"device {request.param}: not asked for")
+    device_or_skip(request.param)
+    return request.param
+
+
 @pytest.fixture(scope="session")
 def seed(request):
     """Of the test's random numbers; a failing test shows it."""

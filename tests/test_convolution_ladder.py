@@ -15,7 +15,6 @@ import sys
 from types import SimpleNamespace
 
 import cases
-import conftest
 import numpy as np
 import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
@@ -30,21 +29,11 @@ from minigan.train import Game
 
 KERNELS = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 FORMATS = {"tf32": 2.0**-11, "bf16": 2.0**-8}  # of the tensor cores' operands
-GPUS = ["cuda", "emulated"]
 SIZES = [
     (1, 9, 7, 12, 20, (4, 4, 2), 1),  # less than a tile each way
     (2, 9, 9, 20, 132, (4, 4, 2), 1),  # a little more than one of 128 columns of y, and of rows of w
     (1, 3, 2, 8, 8, (4, 4, 2), 2),  # fewer terms than parts
 ]
-
-
-@pytest.fixture
-def gpu(request):
-    """The name of a device that runs the `.cu` files, if it is to be tested."""
-    if request.param not in conftest.devices(request.config):
-        pytest.skip(f"device {request.param}: not asked for")
-    conftest.device_or_skip(request.param)
-    return request.param
 
 
 def arguments(kernel, sizes, seed=0):
@@ -89,7 +78,6 @@ def test_contract(module):
         assert inspect.signature(getattr(other, kernel)) == inspect.signature(getattr(reference, kernel))
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("conv", ["naive", "tiled", "registers"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_plain_rungs(gpu, conv, kernel):
@@ -98,7 +86,6 @@ def test_plain_rungs(gpu, conv, kernel):
         check(kernels.device(gpu, conv), kernel, given)
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 def test_few_channels(gpu):
     """Pictures of up to four channels have a transposed convolution of their own."""
     device = kernels.device(gpu)
@@ -114,7 +101,6 @@ def test_few_channels(gpu):
         check(device, "conv2d_transpose", given)
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("kernel", ["conv2d", "conv2d_weight_grad"])
 def test_sums_in_parts(gpu, kernel, monkeypatch):
     """Sums that several blocks share are as exact as the others, and the same in whatever order these come."""
@@ -133,7 +119,6 @@ def test_sums_in_parts(gpu, kernel, monkeypatch):
         np.testing.assert_array_equal(*results)
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)
 @pytest.mark.parametrize("tile", pipeline.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_pipeline(gpu, precision, tile, seed, monkeypatch):
@@ -147,7 +132,6 @@ def test_pipeline(gpu, precision, tile, seed, monkeypatch):
                     (check_rounded if precision in FORMATS else check)(device, kernel, arguments(kernel, sizes, seed))
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("precision", FORMATS)
 def test_operands_are_rounded(gpu, precision):
     """1 + u rounds to 1, or away from it: sums of such numbers are those of rounded ones, exactly."""
@@ -167,7 +151,6 @@ def test_odd_channels_are_not_rounded(emulated, precision, kernel):
         check(device, kernel, arguments(kernel, sizes))
 
 
-@pytest.mark.parametrize("gpu", GPUS, indirect=True)
 @pytest.mark.parametrize("precision", FORMATS)
 def test_gradients(gpu, precision):
     """What arrives at x and w through the op is their kernels' result, within the same rounding."""

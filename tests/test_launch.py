@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import importlib.util
 import re
 import sys
@@ -213,7 +215,9 @@ def test_no_compiler(monkeypatch):
 def import_gpu():
     """A fresh `kernels.launch.gpu` that no other test meets."""
     spec = importlib.util.find_spec("kernels.launch.gpu")
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    gpu = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(gpu)
+    return gpu
 
 
 def test_no_cupy(monkeypatch):
@@ -227,8 +231,41 @@ class FakeArray(np.ndarray):
     """Stands for an array on the GPU."""
 
 
-def fake_cupy(launches):
+class FakeStream:
+    """Stands for a CUDA stream: it notes what is asked of it."""
+
+    def __init__(self, events, non_blocking):
+        self.events, self.non_blocking = events, non_blocking
+
+    def use(self):
+        self.events.append(f"use a stream{', not the default' * self.non_blocking}")
+
+    def begin_capture(self):
+        self.events.append("begin capture")
+
+    def end_capture(self):
+        self.events.append("end capture")
+        return types.SimpleNamespace(launch=lambda stream: self.events.append(f"launch{' here' * (stream is self)}"))
+
+
+class FakePool:
+    """Stands for a memory pool."""
+
+    def malloc(self, size):
+        raise AssertionError("a fake allocates nothing")
+
+    def total_bytes(self):
+        return 1000
+
+
+def fake_cupy(launches, events):
     """The part of CuPy that kernels.launch.gpu speaks to. It launches nothing: it notes what it is handed."""
+
+    @contextlib.contextmanager
+    def using_allocator(allocate):
+        events.append(f"memory of {type(allocate.__self__).__name__}")
+        yield
+        events.append("any memory")
 
     class RawModule:
         def __init__(self, *, path: str):
@@ -243,7 +280,8 @@ def fake_cupy(launches):
 
     cupy = types.ModuleType("cupy")
     cupy.ndarray, cupy.RawModule, cupy.RawKernel = FakeArray, RawModule, object
-    cupy.empty = cupy.asnumpy = cupy.copyto = None
+    cupy.empty, cupy.copyto, cupy.asnumpy = None, np.copyto, np.asarray
+    cupy.get_default_memory_pool = FakePool
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
             getDeviceCount=lambda: 1,
@@ -251,6 +289,9 @@ def fake_cupy(launches):
             runtimeGetVersion=lambda: 13000,
             CUDARuntimeError=RuntimeError,
         ),
+        Stream=functools.partial(FakeStream, events),
+        MemoryPool=FakePool,
+        using_allocator=using_allocator,
         Device=lambda number: types.SimpleNamespace(compute_capability="80"),
     )
     return cupy
@@ -263,7 +304,7 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
     """
     launches = []
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(launches))
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(launches, []))
     monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
     import_gpu()
 
@@ -278,3 +319,24 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
     assert code.startswith(b"\x7fELF")
     with pytest.raises(TypeError, match="must live in one place, but they are FakeArray, ndarray"):
         launch(x, X, 6, 0.5, 1)
+
+
+def test_a_graph_of_cupy(monkeypatch, nvrtc):
+    """What CuPy's captures need: a stream that is not the default one, a step that has run before, memory of its own.
+
+    That memory is counted, and the step's Python runs twice, however often it is repeated.
+    """
+    events = []
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy([], events))
+    monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
+    gpu = import_gpu()
+    step = gpu.GpuGraph(lambda: events.append("step") or "scores")
+    assert [step() for _ in range(4)] == ["scores"] * 4
+    assert events == [
+        "use a stream, not the default",
+        "memory of FakePool", "step", "any memory",
+        "memory of FakePool", "begin capture", "step", "end capture", "any memory", "launch here",
+        "launch here",
+        "launch here",
+    ]  # fmt: skip
+    assert gpu.memory() == 2000  # CuPy's own pool, and the graph's

@@ -47,7 +47,9 @@ def test_table(nvrtc):
 def test_launches():
     """A step on a large GPU takes more than one build of the pipeline, and for its three colours the other paths."""
     for precision in kernels.PRECISIONS:
-        launched = [launch for launch in occupancy.launches("radford64", precision, 132) if "conv2d" in launch.kernel]
+        launched = [
+            launch for launch in occupancy.launches("radford64", "auto", precision, 132) if "conv2d" in launch.kernel
+        ]
         paths = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
         assert paths == {"conv2d.cu", "few.cu", "pipeline.cu"}
         assert len({launch.defines for launch in launched if launch.source.name.endswith("pipeline.cu")}) > 1

@@ -1,5 +1,6 @@
-"""The instructions of tensor_cores.cuh, as the emulator does them: where each number is, how it is rounded, and that a
-copy is not there before it was waited for. And all of them compile for every architecture that has them."""
+"""The instructions of tensor_cores.cuh, as a GPU does them and as the emulator does: where each number is, how it is
+rounded, and, on the emulator, that a copy is not there before it was waited for.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import re
 import numpy as np
 import pytest
 
+import kernels
 from kernels.launch import Source, host
 from kernels.launch import nvrtc as compiler
 
@@ -15,6 +17,16 @@ from kernels.launch import nvrtc as compiler
 def source(text):
     """A small kernel that includes the header."""
     return Source("kernels.launch", "small.cu", text='#include "tensor_cores.cuh"\n' + text)
+
+
+def launch(gpu, text, kernel, threads, *arguments, **options):
+    """One block of a kernel of `text` on that device, which changes the arrays among its arguments."""
+    device = kernels.device(gpu)
+    given = [device.array(a) if isinstance(a, np.ndarray) else a for a in arguments]
+    source(text).launch(kernel, (1,), (threads,), *given, **options)
+    for array, changed in zip(arguments, given, strict=True):
+        if isinstance(array, np.ndarray):
+            array[...] = device.numpy(changed)
 
 
 # ---- rounding -------------------------------------------------------------------------------------------------------
@@ -40,7 +52,7 @@ def to_bf16(x):
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def test_rounding(emulated, seed):
+def test_rounding(gpu, seed):
     """Bit for bit, ties, denormals, carries into the exponent and infinities included; NaN stays NaN. And what is
     rounded is off by at most the format's unit: 2^-11 and 2^-8 of itself."""
     rng = np.random.default_rng(seed)
@@ -48,7 +60,7 @@ def test_rounding(emulated, seed):
     edges = np.float32([0, -0.0, 1e-45, -1e-40, 2 - 2**-23, 3.4e38, np.inf, -np.inf])
     x = np.concatenate([ties, -ties, edges, rng.standard_normal(200, np.float32), [np.nan, 1]]).astype(np.float32)
     y, z = np.zeros(x.size, np.uint32), np.zeros(x.size // 2, np.uint32)
-    source(ROUNDING).launch("rounding", (1,), (x.size // 2,), x, y, z)
+    launch(gpu, ROUNDING, "rounding", x.size // 2, x, y, z)
     y, z = y.view(np.float32), (z.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
     assert np.isnan(y[-2])
     assert np.isnan(z[-2])
@@ -74,11 +86,11 @@ extern "C" __global__ void pieces(const float* x, float* y) {  // (32, 20), 8 ro
 """
 
 
-def test_load_pieces(emulated, seed):
+def test_load_pieces(gpu, seed):
     """Lane (g, t) gets float t of row g of each piece, wherever its rows lie."""
     x, y = np.arange(32 * 20, dtype=np.float32).reshape(32, 20), np.zeros((4, 32), np.float32)
     with host.emulation(order=seed):
-        source(PIECES).launch("pieces", (1,), (32,), x, y)
+        launch(gpu, PIECES, "pieces", 32, x, y)
     np.testing.assert_array_equal(y, x[:, :4].reshape(4, 32))
 
 
@@ -108,34 +120,35 @@ extern "C" __global__ void products(const float* a, const float* b, float* sum) 
 """
 
 
-def product(depth, a, b, sum, rounding="tf32"):
+def product(gpu, depth, a, b, sum, rounding="tf32"):
     result = sum.copy()
-    source(PRODUCTS.replace("ROUND", rounding)).launch("products", (1,), (32,), a, b, result, D=depth)
+    launch(gpu, PRODUCTS.replace("ROUND", rounding), "products", 32, a, b, result, D=depth)
     return result
 
 
 @pytest.mark.parametrize("depth", [8, 16])
-def test_products(emulated, seed, depth):
+def test_products(gpu, seed, depth):
     """sum + a b, each number where the header says: exact for small whole numbers."""
     rng = np.random.default_rng(seed)
     a, b, sum = (rng.integers(-9, 10, shape).astype(np.float32) for shape in [(16, depth), (depth, 8), (16, 8)])
     with host.emulation(order=seed):
-        np.testing.assert_array_equal(product(depth, a, b, sum), sum + a @ b)
+        np.testing.assert_array_equal(product(gpu, depth, a, b, sum), sum + a @ b)
 
 
 @pytest.mark.parametrize(("depth", "rounded"), [(8, to_tf32), (16, to_bf16)])
-def test_products_of_rounded_numbers(emulated, seed, depth, rounded):
-    """What is multiplied are the rounded operands; each product is exact, each addition rounds once in float32. An
-    operand that was not rounded to TF32 is cut off, which is another result."""
+def test_products_of_rounded_numbers(gpu, seed, depth, rounded):
+    """What is multiplied are the rounded operands; each product is exact, and additions lose at most three roundings
+    of float32 each (tests/test_convolution_ladder.py). An operand that was not rounded to TF32 is cut off, which is
+    another result."""
     rng = np.random.default_rng(seed)
     a, b = rng.standard_normal((16, depth), np.float32), rng.standard_normal((depth, 8), np.float32)
     zero = np.zeros((16, 8), np.float32)
     exact = [m.astype(np.float64) for m in (rounded(a), rounded(b))]
     right = exact[0] @ exact[1]
-    within = depth * 2.0**-24 * (abs(exact[0]) @ abs(exact[1]))
-    assert np.all(abs(product(depth, a, b, zero) - right) <= within)
+    within = 3 * depth * 2.0**-24 * (abs(exact[0]) @ abs(exact[1]))
+    assert np.all(abs(product(gpu, depth, a, b, zero) - right) <= within)
     if depth == 8:
-        assert np.any(abs(product(depth, a, b, zero, "*(const unsigned*)&") - right) > within)
+        assert np.any(abs(product(gpu, depth, a, b, zero, "*(const unsigned*)&") - right) > within)
 
 
 # ---- copies ---------------------------------------------------------------------------------------------------------
@@ -159,18 +172,18 @@ extern "C" __global__ void copies(const float* x, float* y, int count) {  // (co
 """
 
 
-def copied(text, order=None):
+def copied(text, order=None, gpu="emulated"):
     x, y = np.arange(1, 161, dtype=np.float32), np.zeros((2, 32, 4), np.float32)
     with host.emulation(order=order):
-        source(text).launch("copies", (1,), (32,), x, y, 40)
+        launch(gpu, text, "copies", 32, x, y, 40)
     return y
 
 
-def test_copies(emulated, seed):
+def test_copies(gpu, seed):
     """Four floats each, group by group; zeros where there is nothing to copy."""
     right = np.zeros(256, np.float32)
     right[:160] = np.arange(1, 161)
-    np.testing.assert_array_equal(copied(COPIES, seed).ravel(), right)
+    np.testing.assert_array_equal(copied(COPIES, seed, gpu).ravel(), right)
 
 
 @pytest.mark.parametrize(
@@ -213,7 +226,7 @@ extern "C" __global__ void reversed(float* x) {  // (blockDim.x,), as many float
 def test_dynamic_shared_memory(emulated):
     """The launch says how much there is; it too is NaN until it is written."""
     x = np.arange(64, dtype=np.float32)
-    source(DYNAMIC).launch("reversed", (1,), (64,), x, shared=256)
+    launch("emulated", DYNAMIC, "reversed", 64, x, shared=256)
     np.testing.assert_array_equal(x, [*range(63, 0, -1), np.nan])
 
 

@@ -33,6 +33,7 @@ from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
 from minigan.progress import MEASURED
 from minigan.run import Run
+from minigan.steps import Steps
 from minigan.table import layer_table
 
 EPS = float(np.finfo(np.float32).eps)
@@ -332,6 +333,29 @@ def test_a_resumed_run_is_an_uninterrupted_one_on_reference(folder, monkeypatch)
     straight = trained("--data", folder, "--epochs", 2, "--out", "straight")
     trained("--data", folder, "--epochs", 1)
     assert_equal_runs(straight, trained("--resume", "run", "--epochs", 2), step=6)
+
+
+def test_a_run_of_graphs_is_the_same_run(folder, emulated, capsys):
+    """Two epochs with their steps captured and repeated, interrupted and resumed, and two as written: bit for bit.
+
+    What was captured is said; a run does not keep it.
+    """
+    device = ("--device", "emulated", "--data", folder)
+    written = trained(*device, "--epochs", 2, "--out", "written")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32 (as asked)")
+    trained(*device, "--epochs", 1, "--graph")
+    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32, each step one graph (as asked)")
+    assert_equal_runs(written, trained("--resume", "run", "--epochs", 2, "--graph"), step=6)
+
+
+def test_scores_are_read_where_they_are_wanted(folder, emulated, monkeypatch):
+    """With a graph the losses wait on the device for the next row: reading them would wait for the step."""
+    read, item = [], Tensor.item
+    monkeypatch.setattr(Tensor, "item", lambda t: read.append(t) or item(t))
+    monkeypatch.setattr(train, "LOG_EVERY", 4)
+    run = trained("--device", "emulated", "--data", folder, "--epochs", 3, "--graph")
+    assert len(read) == 4 * 3  # four scores at steps 4, 8 and 9
+    assert [row["step"] for row in run.rows()] == [4, 8, 9]
 
 
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(folder, straight, monkeypatch, capsys):
@@ -684,6 +708,16 @@ def test_a_device_without_threads_says_nothing_of_them(capsys, monkeypatch):
     assert capsys.readouterr().out.splitlines()[0].endswith(" on reference, fp32 (as asked)")
 
 
+def test_precision(capsys, monkeypatch, emulated):
+    """--precision is what the device multiplies, and the first line says so; a CPU has float32 alone, and says that."""
+    monkeypatch.setattr(train, "FACES", 4)
+    for asked, said in [("auto", "fp32"), ("bf16", "bf16")]:
+        train.train([*SMALL, "--device", "emulated", "--precision", asked, "--dry-run"])
+        assert capsys.readouterr().out.splitlines()[0].endswith(f" on emulated, {said} (as asked)")
+    line = refusal(capsys, *SMALL, "--device", "cpu", "--precision", "tf32", "--dry-run")
+    assert "cpu: no tf32 convolution here: 'auto' is in fp32" in line
+
+
 def test_convolution_by_the_definition(folder, monkeypatch):
     """--conv direct computes every convolution of the run with kernels/conv2d/direct.py, and the run keeps it."""
     cpu, plain = kernels.device("cpu", "direct"), kernels.device("cpu")
@@ -747,6 +781,24 @@ def test_an_infinity_that_no_loss_shows_stops_the_run_at_the_next_sample(folder,
     assert "run: the numbers are not finite any more after step 7, first in adam_d.v: begin a new run" in line
     assert "the last good checkpoint is run/checkpoints/00000003.safetensors" in line
     assert [path.name for path in Run.open(Path("run")).samples()] == ["000000.png"]
+
+
+def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, emulated, capsys, monkeypatch):
+    """The scores of repeated steps are read every so often; the run stops there, and names what is known to be good."""
+    call = Steps.__call__
+
+    def poisoned_step(steps):
+        scores = call(steps)
+        if steps.game.step_count == 7:
+            steps.game.g_parameters[0].data[0] = np.nan
+        return scores
+
+    monkeypatch.setattr(Steps, "__call__", poisoned_step)
+    monkeypatch.setattr(train, "LOG_EVERY", 4)
+    run = ("--data", folder, "--epochs", 4, "--save-every", 1, "--out", "run")
+    line = refusal(capsys, *SMALL, "--device", "emulated", "--graph", *run)
+    assert "the numbers are not finite any more after step 4, first in generator.1.w" in line  # row 4 was, row 8 not
+    assert "the last good checkpoint is run/checkpoints/00000003.safetensors" in line
 
 
 @pytest.mark.filterwarnings("error")

@@ -3,37 +3,62 @@
 // Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift,
 //         gscale and gshift (C,); float32, C-contiguous
 //
-// Two kinds of kernel: those that sum down the columns of x, a block for 32 channels, and a thread an element.
+// Three kinds of kernel: those that sum down the columns of x, a block for 32 channels of a chunk of `step` rows; those
+// that add up what the chunks have summed, a block for 32 channels; and a thread an element.
 
 #include "columns.cuh"
 
-// ---- batch_norm_statistics ------------------------------------------------------------------------------------------
-// mean = sum x / M, variance = sum (x - mean)^2 / M: two passes, for E[x^2] - E[x]^2 would cancel.
-// Launch  grid (tiles of C), block (CHANNELS, ROWS)
-// Sums    thread (c, t) adds rows t, t + ROWS, ... in this order; then the tree.
-extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
-    const float* __restrict__ x,   // (M,C)
-    float* __restrict__ mean,      // (C,)
-    float* __restrict__ variance,  // (C,)
-    int M, int C) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x;
-    const int rows = c < C ? M : 0;  // a thread beyond the last channel sums nothing but meets every barrier
+// ---- batch_norm_sums ------------------------------------------------------------------------------------------------
+// sum x over the rows of each chunk.
+// Launch  grid (tiles of C, chunks), block (CHANNELS, ROWS)
+// Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_sums(
+    const float* __restrict__ x,  // (M,C)
+    float* __restrict__ sums,     // (chunks,C)
+    int M, int C, int step) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
+    const int end = c < C ? min(first + step, M) : 0;  // beyond the last channel, nothing but barriers
 
     float sum = 0.0f;
-    for (int m = threadIdx.y; m < rows; m += ROWS) sum += x[(long long)m * C + c];
-    const float centre = sum_over_rows(sum) / M;
+    for (int m = first + threadIdx.y; m < end; m += ROWS) sum += x[(long long)m * C + c];
+    sum = sum_over_rows(sum);
 
-    float squares = 0.0f;
-    for (int m = threadIdx.y; m < rows; m += ROWS) {
+    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.y * C + c] = sum;
+}
+
+// ---- batch_norm_squares ---------------------------------------------------------------------------------------------
+// sum (x - mean)^2 over the rows of each chunk, mean = sum x / M: a second pass, for E[x^2] - E[x]^2 would cancel.
+// Launch, sums  as batch_norm_sums
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_squares(
+    const float* __restrict__ x,     // (M,C)
+    const float* __restrict__ sums,  // (chunks,C)
+    float* __restrict__ mean,        // (C,)
+    float* __restrict__ squares,     // (chunks,C)
+    int M, int C, int step) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
+    const int end = c < C ? min(first + step, M) : 0;  // as above
+    const float centre = sum_over_chunks(sums, gridDim.y, c, C) / M;  // every block's own, and all alike
+
+    float sum = 0.0f;
+    for (int m = first + threadIdx.y; m < end; m += ROWS) {
         const float distance = x[(long long)m * C + c] - centre;
-        squares += distance * distance;
+        sum += distance * distance;
     }
-    squares = sum_over_rows(squares);
+    sum = sum_over_rows(sum);
 
-    if (threadIdx.y == 0 && c < C) {
-        mean[c] = centre;
-        variance[c] = squares / M;
-    }
+    if (threadIdx.y == 0 && c < C) squares[(long long)blockIdx.y * C + c] = sum;
+    if (threadIdx.y == 0 && c < C && blockIdx.y == 0) mean[c] = centre;
+}
+
+// ---- batch_norm_variance --------------------------------------------------------------------------------------------
+// Launch  grid (tiles of C), block (CHANNELS, ROWS)
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_variance(
+    const float* __restrict__ squares,  // (chunks,C)
+    float* __restrict__ variance,       // (C,)
+    int M, int C, int chunks) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x;
+    const float sum = sum_over_chunks(squares, chunks, c, C);
+    if (threadIdx.y == 0 && c < C) variance[c] = sum / M;
 }
 
 // ---- batch_norm_inference -------------------------------------------------------------------------------------------
@@ -52,32 +77,49 @@ extern "C" __global__ void batch_norm_inference(
 }
 
 // ---- batch_norm_grad_sums -------------------------------------------------------------------------------------------
-// gscale = sum gy xhat, gshift = sum gy, over the rows, with xhat = (x - mean) / sqrt(variance + eps).
-// Launch  grid (tiles of C), block (CHANNELS, ROWS)
-// Sums    as batch_norm_statistics
+// sum gy (x - mean) and sum gy over the rows of each chunk.
+// Launch, sums  as batch_norm_sums
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_sums(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ mean,      // (C,)
-    const float* __restrict__ variance,  // (C,)
-    float* __restrict__ gscale,          // (C,)
-    float* __restrict__ gshift,          // (C,)
-    int M, int C, float eps) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x;
-    const int rows = c < C ? M : 0;  // as above
+    float* __restrict__ products,        // (chunks,C)
+    float* __restrict__ sums,            // (chunks,C)
+    int M, int C, int step) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
+    const int end = c < C ? min(first + step, M) : 0;  // as above
     const float centre = c < C ? mean[c] : 0.0f;
 
-    float products = 0.0f, sum = 0.0f;
-    for (int m = threadIdx.y; m < rows; m += ROWS) {
+    float product = 0.0f, sum = 0.0f;
+    for (int m = first + threadIdx.y; m < end; m += ROWS) {
         const long long e = (long long)m * C + c;
-        products += gy[e] * (x[e] - centre);
+        product += gy[e] * (x[e] - centre);
         sum += gy[e];
     }
-    products = sum_over_rows(products);
+    product = sum_over_rows(product);
     sum = sum_over_rows(sum);
 
     if (threadIdx.y == 0 && c < C) {
-        gscale[c] = products / sqrtf(variance[c] + eps);  // xhat's denominator is the column's: it waits for the end
+        products[(long long)blockIdx.y * C + c] = product;
+        sums[(long long)blockIdx.y * C + c] = sum;
+    }
+}
+
+// ---- batch_norm_grad_totals -----------------------------------------------------------------------------------------
+// gscale = sum gy xhat, gshift = sum gy, over all rows, with xhat = (x - mean) / sqrt(variance + eps).
+// Launch  grid (tiles of C), block (CHANNELS, ROWS)
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_totals(
+    const float* __restrict__ products,  // (chunks,C)
+    const float* __restrict__ sums,      // (chunks,C)
+    const float* __restrict__ variance,  // (C,)
+    float* __restrict__ gscale,          // (C,)
+    float* __restrict__ gshift,          // (C,)
+    int C, int chunks, float eps) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x;
+    const float product = sum_over_chunks(products, chunks, c, C);
+    const float sum = sum_over_chunks(sums, chunks, c, C);
+    if (threadIdx.y == 0 && c < C) {
+        gscale[c] = product / sqrtf(variance[c] + eps);  // xhat's denominator is the column's: it waited until now
         gshift[c] = sum;
     }
 }

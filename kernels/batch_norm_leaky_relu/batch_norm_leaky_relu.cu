@@ -4,7 +4,7 @@
 //         gscale and gshift (C,); float32, C-contiguous
 //
 // n is never stored: whoever needs its sign computes it from x, always by `normalised`. mean and variance are those of
-// batch_norm_statistics in batch_norm.cu, whose other kernels these are, but for the rectifier.
+// batch_norm.cu, whose other kernels these are, but for the rectifier.
 
 #include "../batch_norm/columns.cuh"
 
@@ -29,9 +29,9 @@ extern "C" __global__ void batch_norm_leaky_relu(
 }
 
 // ---- batch_norm_leaky_relu_grad_sums --------------------------------------------------------------------------------
-// gscale = sum gn xhat, gshift = sum gn, over the rows, with xhat = (x - mean) / sqrt(variance + eps).
-// Launch  grid (tiles of C), block (CHANNELS, ROWS)
-// Sums    thread (c, t) adds rows t, t + ROWS, ... in this order; then the tree.
+// sum gn (x - mean) and sum gn over the rows of each chunk; batch_norm_grad_totals in batch_norm.cu adds them up.
+// Launch  grid (tiles of C, chunks), block (CHANNELS, ROWS)
+// Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_sums(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)
@@ -39,26 +39,26 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_su
     const float* __restrict__ shift,     // (C,)
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
-    float* __restrict__ gscale,          // (C,)
-    float* __restrict__ gshift,          // (C,)
-    int M, int C, float eps, float slope) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x;
-    const int rows = c < C ? M : 0;  // a thread beyond the last channel sums nothing but meets every barrier
+    float* __restrict__ products,        // (chunks,C)
+    float* __restrict__ sums,            // (chunks,C)
+    int M, int C, int step, float eps, float slope) {
+    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
+    const int end = c < C ? min(first + step, M) : 0;  // beyond the last channel, nothing but barriers
 
-    float products = 0.0f, sum = 0.0f;
-    for (int m = threadIdx.y; m < rows; m += ROWS) {
+    float product = 0.0f, sum = 0.0f;
+    for (int m = first + threadIdx.y; m < end; m += ROWS) {
         const long long e = (long long)m * C + c;
         const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
         const float gn = gradient_at_n(gy[e], n, slope);
-        products += gn * (x[e] - mean[c]);
+        product += gn * (x[e] - mean[c]);
         sum += gn;
     }
-    products = sum_over_rows(products);
+    product = sum_over_rows(product);
     sum = sum_over_rows(sum);
 
-    // All threads know both sums, so one warp stores each. xhat's denominator is the column's: it waited until now.
-    if (threadIdx.y == 0 && c < C) gshift[c] = sum;
-    if (threadIdx.y == 1 && c < C) gscale[c] = products / sqrtf(variance[c] + eps);
+    // All threads know both sums, so one warp stores each.
+    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.y * C + c] = sum;
+    if (threadIdx.y == 1 && c < C) products[(long long)blockIdx.y * C + c] = product;
 }
 
 // ---- batch_norm_leaky_relu_grad -------------------------------------------------------------------------------------

@@ -1,8 +1,8 @@
-"""Launches batch_norm_leaky_relu.cu in the blocks of batch_norm.cu, and batch_norm.cu for the statistics."""
+"""Launches batch_norm_leaky_relu.cu in the blocks of batch_norm.cu, and batch_norm.cu for statistics and totals."""
 
 from __future__ import annotations
 
-from kernels.batch_norm.cuda import COLUMNS, ELEMENTS, statistics
+from kernels.batch_norm.cuda import COLUMNS, ELEMENTS, in_chunks, statistics, tiles, totals
 from kernels.launch import Source, empty
 
 __all__ = ["batch_norm_leaky_relu", "batch_norm_leaky_relu_grad"]
@@ -23,10 +23,12 @@ def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):
     """(gx, gscale, gshift): gx of the shape of x (..., C), the other two (C,)."""
     c = x.shape[-1]
     m = x.size // c
-    gx, gscale, gshift = empty(x, x.shape), empty(x, (c,)), empty(x, (c,))
+    step, chunks = in_chunks(x)
+    gx, products, sums = empty(x, x.shape), empty(x, (chunks, c)), empty(x, (chunks, c))
     inputs = gy, x, scale, shift, mean, variance
-    grid = ((c + 31) // 32,)
-    SOURCE.launch("batch_norm_leaky_relu_grad_sums", grid, COLUMNS, *inputs, gscale, gshift, m, c, eps, slope)
+    numbers = m, c, step, eps, slope
+    SOURCE.launch("batch_norm_leaky_relu_grad_sums", (tiles(c), chunks), COLUMNS, *inputs, products, sums, *numbers)
+    gscale, gshift = totals(products, sums, variance, eps)
     grid = ((x.size + 255) // 256,)
     numbers = x.size, m, c, eps, slope
     SOURCE.launch("batch_norm_leaky_relu_grad", grid, ELEMENTS, *inputs, gscale, gshift, gx, *numbers)

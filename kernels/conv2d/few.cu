@@ -5,6 +5,7 @@
 // The idea over conv2d.cu: there a tile of x is 64 channels wide, and with three of them nearly all of its
 // multiplications are of nothing. Here a thread makes a pixel of x, CHANNELS channels of it, and few enough numbers of w
 // are needed for the block to share them. The arithmetic is so little that reading y well is all that matters.
+// (The other two derivatives have no such need: there three channels are a part of a depth, or of R S C columns.)
 // Gained over conv2d.cu: not measured yet.
 //
 // Block   PIXELS = 128 threads make the CHANNELS channels of as many pixels of one phase (see conv2d.cu)

@@ -10,7 +10,8 @@
         return y
 
 A raw kernel checks nothing: a Python int would arrive as 64 bits, a float as a double, and a view's strides would be
-ignored. So `launch` reads the kernel's signature out of the `.cu`, casts every number and checks every array.
+ignored. So `launch` reads the kernel's signature out of the `.cu`, casts every number and checks every array. A step of
+launches can be captured once and repeated as a whole (`graph`).
 """
 
 from kernels.launch.signature import TABLE

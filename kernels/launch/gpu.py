@@ -1,13 +1,19 @@
-"""The GPU: CuPy gives memory, streams and the launch; the machine code comes from `nvrtc`."""
+"""The GPU: CuPy gives memory, a stream, graphs and the launch; the machine code comes from `nvrtc`.
+
+All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
+repeated graphs and copies. Python goes on meanwhile, and waits only where it reads an array.
+"""
 
 from __future__ import annotations
 
 import functools
+import weakref
 from pathlib import Path
 
 from kernels import DeviceError
 from kernels.launch import nvrtc
 from kernels.launch.cache import cached
+from kernels.launch.graph import Graph, between_steps
 from kernels.launch.source import HOMES, Home
 
 try:
@@ -36,20 +42,49 @@ def _major() -> int:
 
 MAJOR = _major()
 UNASKED = 48 << 10  # bytes of shared memory that a block may take without asking
+STREAM = cupy.cuda.Stream(non_blocking=True)  # not the default one, on which nothing can be captured
+STREAM.use()
+_graphs = weakref.WeakSet()
 
 
+@between_steps
 def array(values) -> cupy.ndarray:
-    """A NumPy array copied to the GPU, C-contiguous."""
+    """A NumPy array copied to the GPU, C-contiguous. CuPy copies it to page-locked memory, and does not wait."""
     return cupy.asarray(values, order="C")
 
 
-numpy = cupy.asnumpy  # and back
-copy = cupy.copyto
+numpy = between_steps(cupy.asnumpy)  # and back
+copy = between_steps(cupy.copyto)
 
 
 def memory() -> int:
-    """Bytes of the GPU that CuPy's pool has taken. It gives none back, so they are the most that were ever held."""
-    return cupy.get_default_memory_pool().total_bytes()
+    """Bytes of the GPU that CuPy's pools have taken. They give none back, so they are the most that were ever held."""
+    return sum(pool.total_bytes() for pool in (cupy.get_default_memory_pool(), *(graph.pool for graph in _graphs)))
+
+
+def room() -> int:
+    """Bytes that are free on the GPU."""
+    return cupy.cuda.runtime.memGetInfo()[0]
+
+
+class GpuGraph(Graph):
+    """A CUDA graph. It holds no array: its memory is a pool of its own, which lives as long as it does."""
+
+    def __init__(self, step):
+        super().__init__(step)
+        self.pool = cupy.cuda.MemoryPool()
+        _graphs.add(self)
+
+    def arena(self):
+        return cupy.cuda.using_allocator(self.pool.malloc)
+
+    def capture(self):
+        STREAM.begin_capture()
+        try:
+            result = self.step()
+        finally:
+            graph = STREAM.end_capture()
+        return result, lambda: graph.launch(STREAM)
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import operator
 from collections.abc import Callable, Iterator
@@ -38,7 +39,7 @@ class Launch(NamedTuple):
     shared: int  # bytes of a block, beside those that the kernel itself declares
 
 
-_recorded: set[Launch] | None = None
+_take: Callable[[Launch, Callable[[], None]], None] | None = None  # what is done with a launch instead of running it
 
 
 def empty(like, shape: tuple[int, ...], dtype=np.float32):
@@ -52,14 +53,22 @@ def multiprocessors(like) -> int:
 
 
 @contextlib.contextmanager
+def intercepted(take: Callable[[Launch, Callable[[], None]], None]) -> Iterator[None]:
+    """While active, launches are checked and not run: `take` is handed each, and the function that runs it."""
+    global _take
+    outer, _take = _take, take
+    try:
+        yield
+    finally:
+        _take = outer
+
+
+@contextlib.contextmanager
 def recording() -> Iterator[set[Launch]]:
     """Launches are checked and noted in the set it gives, and not run."""
-    global _recorded
-    outer, _recorded = _recorded, set()
-    try:
-        yield _recorded
-    finally:
-        _recorded = outer
+    noted = set()
+    with intercepted(lambda launch, run: noted.add(launch)):
+        yield noted
 
 
 class Source:
@@ -132,10 +141,12 @@ class Source:
         if len(types) != 1:
             raise TypeError(f"{where}: its arrays must live in one place, but they are {_names(types)}")
         variant = frozenset((name, operator.index(value)) for name, value in defines.items())
-        if _recorded is not None:
-            _recorded.add(Launch(self, kernel, variant, math.prod(block), shared))
+        home = HOMES[types.pop()]
+        run = functools.partial(home.run, self, kernel, grid, block, shared, arguments, variant)
+        if _take is None:
+            run()
         else:
-            HOMES[types.pop()].run(self, kernel, grid, block, shared, arguments, variant)
+            _take(Launch(self, kernel, variant, math.prod(block), shared), run)
 
 
 def _names(types) -> str:

@@ -1,0 +1,144 @@
+"""A step that is captured once and repeated does what it did as it was written, and nothing that cannot be repeated."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import kernels
+from kernels.launch import Source, empty, source
+from kernels.launch.graph import HostGraph
+from minigan import options
+from minigan.batches import Batches
+from minigan.errors import UserError
+from minigan.steps import Steps, use_graph
+from minigan.train import Game
+
+DOUBLE = """
+extern "C" __global__ void twice(const float* x, float* y, int n, float factor) {
+    if (threadIdx.x < n) y[threadIdx.x] = factor * x[threadIdx.x];
+}
+"""
+SOURCE = Source("tests", "twice.cu", text=DOUBLE)
+
+
+def twice(x, factor=2):
+    y = empty(x, x.shape)
+    SOURCE.launch("twice", (1,), (32,), x, y, x.size, factor)
+    return y
+
+
+def settings(*arguments: str) -> options.Settings:
+    return options.new_settings(
+        options.parse(["--preset", "tiny32", "--size", "16", "--batch-size", "4", "--z-dim", "8", *arguments])
+    )
+
+
+def begun(device: kernels.Device, graph: bool, given: options.Settings | None = None) -> Steps:
+    """A game on fourteen pictures of noise, three steps an epoch."""
+    given = given or settings()
+    images = np.random.default_rng(0).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
+    return Steps(Game(given, device), Batches(images, given, device), graph)
+
+
+def bits(game: Game) -> dict[str, bytes]:
+    """Of all that the next step depends on."""
+    counts = game.step_count, game.noise.position, game.adam_g.step_count, game.adam_d.step_count
+    return {name: array.tobytes() for name, array in game.arrays().items()} | {"counts": counts}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-fusion", "--slope", "0.1", "--label-smoothing", "0.1"]])
+def test_a_repeated_step_is_the_step(emulated, arguments):
+    """Step after step the same scores, and in the end the same bits, with a sample drawn in between.
+
+    So nothing in a step hangs on Python: a number that changed, an array that was brought, a result left for the next
+    step in new memory would be those of the second step for ever.
+    """
+    given = settings(*arguments)
+    written, repeated = (begun(emulated, graph, given) for graph in (False, True))
+    for step in range(5):
+        expected, found = ({name: t.item() for name, t in steps().items()} for steps in (written, repeated))
+        assert found == expected
+        if step == 2:
+            assert (repeated.game.sample() == written.game.sample()).all()
+    assert repeated.move.repeat
+    assert bits(repeated.game) == bits(written.game)
+
+
+def test_kernels_run_when_they_are_repeated(emulated):
+    """Captured, they do not run; repeated, they read what the arrays hold then, and write where they wrote."""
+    x, calls = np.ones(3, np.float32), []
+    graph = HostGraph(lambda: calls.append(1) or twice(x))
+    assert graph().tolist() == [2, 2, 2]
+    first = graph()
+    x[:] = [3, 4, 5]
+    assert graph() is first
+    assert first.tolist() == [6, 8, 10]
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize("move", ["array", "numpy", "copy"])
+def test_what_cannot_be_repeated_is_refused(emulated, move):
+    """An array that is read or brought within the step, when it is captured, in words; as it is written, it may."""
+    x = np.ones(3, np.float32)
+    arguments = {"array": (x,), "numpy": (x,), "copy": (np.empty(3, np.float32), x)}[move]
+    graph = HostGraph(lambda: getattr(emulated, move)(*arguments))
+    graph()
+    with pytest.raises(
+        RuntimeError, match=r"^\w+: a captured step launches kernels and nothing else: .* between steps$"
+    ):
+        graph()
+    getattr(emulated, move)(*arguments)  # afterwards all is as before
+
+
+def test_who_has_graphs(emulated):
+    """A GPU's steps are captured unless it was said otherwise, others' if it was said; a CPU has nothing to capture."""
+    gpu = kernels.Device("cuda", "cuda", (np.float32,), graph=HostGraph)
+    cpu = kernels.device("cpu")
+    assert [use_graph(None, device) for device in (gpu, emulated, cpu)] == [True, False, False]
+    assert [use_graph(True, device) for device in (gpu, emulated)] == [True, True]
+    assert [use_graph(False, device) for device in (gpu, emulated, cpu)] == [False, False, False]
+    with pytest.raises(UserError, match="--graph: device cpu launches no CUDA kernels"):
+        use_graph(True, cpu)
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        (3, "--batch-size 8: the memory does not hold a step of so many pictures; one of 2 fits"),
+        (4, "--batch-size 8: the memory does not hold a step of so many pictures; one of 4 fits"),
+        (1, "--size 16: the memory does not hold a step of even 2 pictures: take smaller ones"),
+    ],
+)
+def test_too_large_a_batch_says_which_one_fits(emulated, monkeypatch, graph, pictures, message):
+    """The memory ends within the first step: one line names the largest half, quarter, ... of which a step was done.
+
+    Here no array of pictures may be larger than that of so many: D's first layer, forward, has 8 x 8 x 32 numbers each.
+    """
+    steps = begun(emulated, graph, settings("--batch-size", "8"))
+    home = source.HOMES[np.ndarray]
+
+    def allocate(shape, dtype):
+        if len(shape) == 4 and shape[0] > pictures and shape[1:3] == (8, 8):
+            raise MemoryError
+        return home.empty(shape, dtype)
+
+    monkeypatch.setitem(source.HOMES, np.ndarray, home._replace(empty=allocate))
+    with pytest.raises(UserError) as refused:
+        steps()
+    assert str(refused.value) == message
+
+
+def test_pictures_are_all_on_a_device_that_has_room(tmp_path, seed):
+    """A file's pictures are put on a device with room for twice as many, and read ahead for one with less."""
+    images = np.random.default_rng(seed).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    batches = []
+    for room, ahead in ((2 * images.nbytes, False), (2 * images.nbytes - 1, True)):
+        device = kernels.Device("reference", "reference", (np.float32,), room=lambda room=room: room)
+        with Batches(mapped, settings(), device) as found:
+            assert (found.ahead is not None) == ahead
+            batches.append([found.batch(step).numpy() for step in (0, 1, 2, 3)])
+    np.testing.assert_array_equal(*batches)
