@@ -111,11 +111,8 @@ def _facts(run: Run, rows: Sequence[dict]) -> str:
     }
     if last.get("memory_mib"):  # an early run's log has none, nor has that of a system that does not say
         facts["memory at most"] = f"{last['memory_mib']:,} MiB"
-    for name, said in (
-        ("d_real", "D(x), real pictures' mean score"),
-        ("d_fake", "D(G(z)), drawn pictures' mean score"),
-    ):
-        facts[said] = f"{running_mean(np.array([row[name] for row in rows]))[-1]:.2f}"
+    real, fake = (running_mean(np.array([row[name] for row in rows]))[-1] for name in ("d_real", "d_fake"))
+    facts["D(x) and D(G(z)), mean scores of real and drawn"] = f"{real:.2f}, {fake:.2f}"
     return _definitions(facts)
 
 
