@@ -240,7 +240,7 @@ def _doctor(visits: Sequence[dict]) -> str:
     if not visits:
         return '<p class="soft">The doctor has not looked at this run.</p>'
     newest = visits[-1]
-    notes = "".join(map(_note, newest["notes"])) or "<p>Nothing to note.</p>"
+    notes = "".join(map(_note, newest["notes"])) or "<p>No diagnosis.</p>"
     measures = ((escape(name), f"{value:.4g}") for name, value in newest["measures"].items())
     table = _table(f"Measured at step {newest['step']:,}", ("measure", "value"), measures)
     history = _history(visits)
@@ -269,7 +269,7 @@ def _history(visits: Sequence[dict]) -> str:
     for diagnoses, group in groupby(visits, key=lambda visit: [note["diagnosis"] for note in visit["notes"]]):
         steps = [visit["step"] for visit in group]
         when = f"Step {steps[0]:,}" + (f" to {steps[-1]:,}" if len(steps) > 1 else "")
-        stretches.append(f"<li>{when}: {escape(', '.join(diagnoses)) or 'nothing to note'}</li>")
+        stretches.append(f"<li>{when}: {escape(', '.join(diagnoses)) or 'no diagnosis'}</li>")
     return "".join(stretches[: -CHANGES - 1 : -1])
 
 
