@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import mmap
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -41,6 +42,7 @@ class Batches:
         self.count = len(images)
         self.per_epoch = self.count // settings.batch_size  # what is left over sits this epoch out
         self.order = functools.lru_cache(2)(functools.partial(permutation, settings.seed, count=self.count))
+        self.sorting = threading.Lock()  # of the threads that come to an epoch at once, one makes its order for all
         n = settings.batch_size
         if isinstance(images, np.memmap) and images.nbytes > SHARE * device.room():
             self.ahead = Ahead(lambda step: read(images, self.indices(step)))
@@ -63,7 +65,9 @@ class Batches:
         """int32 (N,): the pictures of a step, counted from 0."""
         epoch, index = divmod(step, self.per_epoch)
         n = self.settings.batch_size
-        return self.order(epoch)[index * n : (index + 1) * n]
+        with self.sorting:
+            order = self.order(epoch)
+        return order[index * n : (index + 1) * n]
 
     def turn_to(self, step: int) -> None:
         """From now on, `pictures` are those of that step, counted from 0.

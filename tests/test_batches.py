@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,23 @@ def test_the_next_pictures_come_while_the_step_is_computed():
     assert sorted(fetched) == sorted(set(fetched))
     assert max(fetched) <= 8 + batches.AHEAD
     assert threading.current_thread() not in threads
+
+
+def test_the_order_of_an_epoch_is_made_once(tmp_path, monkeypatch):
+    """Though several threads come to a new epoch at the same time: of millions of pictures it takes a second."""
+    made, permutation = [], batches.permutation
+
+    def counting(seed, epoch, count):
+        made.append(epoch)
+        time.sleep(0.01)  # long enough for all of them to come
+        return permutation(seed, epoch, count)
+
+    monkeypatch.setattr(batches, "permutation", counting)
+    images = np.zeros((40, 16, 16, 3), np.uint8)  # more steps in an epoch than are read ahead
+    with Batches(mapped(images, tmp_path), settings(0), REFERENCE) as read:
+        for step in range(30):
+            read.batch(step)
+    assert sorted(made) == [0, 1, 2, 3]
 
 
 def test_what_befalls_a_thread_reaches_the_training():
