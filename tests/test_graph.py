@@ -77,6 +77,34 @@ def test_kernels_run_when_they_are_repeated(emulated):
     assert len(calls) == 2
 
 
+def test_a_repeated_step_reads_only_what_stays(emulated, monkeypatch):
+    """Each array that a captured kernel is handed was made in the step, or belongs to the game or to its pictures.
+
+    On a GPU a graph holds addresses and no arrays: what somebody let go of would be somebody else's memory.
+    """
+    steps = begun(emulated, graph=False)
+    steps()
+    home, made, handed = source.HOMES[np.ndarray], [], []
+    monkeypatch.setitem(
+        source.HOMES, np.ndarray, home._replace(empty=lambda *a: made.append(home.empty(*a)) or made[-1])
+    )
+
+    def take(launch, run):
+        for parameter, argument in zip(launch.source.kernels[launch.kernel], run.args[5], strict=True):
+            if parameter.pointer:
+                handed.extend(argument if parameter.table else [argument])
+
+    with source.intercepted(take):
+        steps.game.step(steps.batches.pictures())
+    game, pictures = steps.game, steps.batches
+    tensors = [*game.generator.state().values(), *game.discriminator.state().values()]
+    stay = [t.data for t in tensors] + [pictures.images, pictures.places, pictures.mirror, game.noise.state]
+    stay += [array for adam in (game.adam_g, game.adam_d) for array in (adam.m, adam.v, adam.steps)]
+    places = [range(a.ctypes.data, a.ctypes.data + a.nbytes) for a in (*stay, *made)]
+    assert len(handed) > len(made) > 100
+    assert all(any(a.ctypes.data in place for place in places) for a in handed)
+
+
 @pytest.mark.parametrize("move", ["array", "numpy", "copy"])
 def test_what_cannot_be_repeated_is_refused(emulated, move):
     """An array that is read or brought within the step, when it is captured, in words; as it is written, it may."""
