@@ -97,7 +97,7 @@ def test_it_trains_a_step(clean):
     The convolutions are the direct ones, for the fast ones name vector registers, which only compiled code has.
     """
     said = python(clean, *TRAIN, "--device", "cpu", "--conv", "direct", "--out", "run", NUMBA_DISABLE_JIT="1")
-    assert "done      at step 1: run/checkpoints/00000001.safetensors" in said
+    assert "weights   run/checkpoints/00000001.safetensors" in said
     assert "<style>" in (clean / "run/report.html").read_text()
     said = python(clean, "-m", "minigan.generate", "run", "--count", "2", "--device", "cpu", NUMBA_DISABLE_JIT="1")
     assert said == "2 pictures: cats.png\n"
@@ -106,5 +106,5 @@ def test_it_trains_a_step(clean):
 def test_it_trains_a_step_with_the_cuda_sources(clean, emulated):
     """One step of the installed .cu files, a thread at a time."""
     said = python(clean, *TRAIN, "--device", "emulated", "--dry-run")
-    assert "on emulated (as asked)" in said
+    assert "on emulated, fp32 (as asked)" in said
     assert "d_loss" in said
