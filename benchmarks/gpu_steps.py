@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 def entries(device: str, precisions: tuple[str, ...], peer: str) -> list[Entry]:
     """All who play on a device, precision after precision. peer: torch or none."""
-    ours = ("graph", "no graph") if getattr(kernels.device(device), "graph", None) else ("no graph",)
+    ours = ("graph", "no graph") if kernels.device(device).graph else ("no graph",)
     ways = [("minigan", way) for way in ours] + [("torch", way) for way in PEERS if peer == "torch"]
     return [Entry(*way, precision) for precision in precisions for way in ways]
 
