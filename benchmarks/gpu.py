@@ -94,12 +94,15 @@ def measure(plan: Plan, file: Path | None) -> Report:
     )
     print(gpu_table.ceilings(report))
     report.save()
-    if plan.only != STEPS:
-        until = time.perf_counter() + (end - time.perf_counter()) * (1.0 if plan.only else FOR_KERNELS)
-        with trials(plan, report["ceilings"], until) as tried:
-            time_kernels(plan, tried, report)
-    if plan.only in (None, STEPS):
+    try:
+        if plan.only != STEPS:
+            until = time.perf_counter() + (end - time.perf_counter()) * (1.0 if plan.only else FOR_KERNELS)
+            with trials(plan, report["ceilings"], until) as tried:
+                time_kernels(plan, tried, report)
+    except Exception:  # whatever it is, the steps do not depend on it: they are measured before it is raised
         time_steps(plan, report, end)
+        raise
+    time_steps(plan, report, end)
     return report
 
 
@@ -171,6 +174,8 @@ def middle(places: list[Place]) -> Place:
 
 def time_steps(plan: Plan, report: Report, end: float) -> None:
     """Each game once, but for those that differ in their batch only: the first of them."""
+    if plan.only not in (None, STEPS):
+        return
     games = list({settings.preset: settings for settings in reversed(plan.games)}.values())[::-1]
     everyone = gpu_steps.entries(plan.device, tuple(report["precisions"]), plan.peer)
     for number, settings in enumerate(games):

@@ -330,12 +330,16 @@ def test_the_readmes_place_is_looked_for_first(tmp_path):
         command.main([*TINY, "--readme", str(tmp_path / "nowhere.md")])
 
 
-def test_cupys_ceilings(monkeypatch):
-    """Without PyTorch every precision is a process of its own, which tells CuPy what float32 may be."""
+@pytest.mark.parametrize("peer", ["none", "torch"])
+def test_cupys_ceilings(monkeypatch, capsys, peer):
+    """Without PyTorch every precision is a process of its own, which tells CuPy what float32 may be.
+
+    So it is where PyTorch fails; and that is said.
+    """
     asked = []
 
     class Process:
-        def __init__(self, name, make, precision):
+        def __init__(self, name, make, precision="PyTorch"):
             self.precision = precision
 
         def __enter__(self):
@@ -345,14 +349,17 @@ def test_cupys_ceilings(monkeypatch):
             pass
 
         def turn(self, name, pause, limit):
+            if self.precision == "PyTorch":
+                raise Ended("ceilings: its process has ended: no kernel image")
             asked.append((name, self.precision))
             return 1.0
 
     monkeypatch.setattr(gpu_ceilings, "Contestant", Process)
-    found, who = gpu_ceilings.of_card("none", ("fp32", "tf32", "bf16"))
+    found, who = gpu_ceilings.of_card(peer, ("fp32", "tf32", "bf16"))
     assert found == dict.fromkeys(("copy", "fp32", "tf32", "bf16"), 1.0)
     assert asked == [(name, name) for name in found]
     assert "CuPy" in who
+    assert ("no kernel image: CuPy measures the ceilings instead" in capsys.readouterr().out) == (peer == "torch")
 
 
 def test_work_in_less_than_float32():
