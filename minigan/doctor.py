@@ -82,9 +82,9 @@ class Chart:
     rows: Sequence[Mapping]
 
     @property
-    def step(self) -> int:
-        """Of the newest row."""
-        return self.rows[-1]["step"]
+    def steps(self) -> np.ndarray:
+        """After which each row was measured."""
+        return np.array([row["step"] for row in self.rows])
 
     def all(self, name: str) -> np.ndarray:
         """A measure, row by row; NaN, for which no comparison holds, where it was not had."""
@@ -114,8 +114,8 @@ class Chart:
 def exploding(chart: Chart) -> Note | None:
     """Numbers that grow until nothing can be learned from them, or until they are none.
 
-    Any of: a loss that says D is wrong with a certainty of 1; a gradient far above all others; tanh at its ends, or
-    units that never fire, where steps too large have thrown them and from where no gradient brings them back.
+    Any of: a loss that says D is wrong with a certainty of 1; a gradient beyond all measure; tanh at its ends, or units
+    that never fire, where steps too large have thrown them and from where no gradient brings them back.
     """
     gradients = [name for name in chart.rows[-1]["measures"] if name.startswith("gradient.")]
     steepest = max(gradients, key=chart.now, default="")
@@ -140,8 +140,8 @@ def exploding(chart: Chart) -> Note | None:
 
 def collapse(chart: Chart) -> Note | None:
     """G draws nearly the same for every z [salimans], [goodfellow], at two visits in a row."""
-    diversity = chart.all("diversity")[-2:]
-    if chart.rows[-2:][0]["step"] < SETTLED or len(diversity) < 2 or not (diversity < ALIKE).all():
+    diversity = chart.all("diversity")[chart.steps >= SETTLED][-2:]
+    if len(diversity) < 2 or not (diversity < ALIKE).all():
         return None
     return Note(
         "collapse",
@@ -240,8 +240,8 @@ def diagnose(chart: Chart) -> Note | None:
 
 def _thirds(chart: Chart, name: str) -> tuple[float, float]:
     """A measure's medians in the middle third of the run and in the last; NaN while either has too few visits."""
-    steps, values = np.array([row["step"] for row in chart.rows]), chart.all(name)
-    thirds = [values[(part * chart.step < 3 * steps) & (3 * steps <= (part + 1) * chart.step)] for part in (1, 2)]
+    steps, values = chart.steps, chart.all(name)
+    thirds = [values[(part * steps[-1] < 3 * steps) & (3 * steps <= (part + 1) * steps[-1])] for part in (1, 2)]
     if min(map(len, thirds)) < THIRD:
         return math.nan, math.nan
     return float(np.median(thirds[0])), float(np.median(thirds[1]))
