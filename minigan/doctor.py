@@ -51,10 +51,10 @@ ALIKE = 0.25  # of the real pictures' differences; G has more from the start, by
 SETTLED = 200  # steps, until batch norm's running averages, which begin at 0 and 1, have forgotten that
 LEAD = 0.05  # nats of d_loss above its least: D gives the wrong answer 1/40 of its trust, real and drawn alike
 FOOLED = 0.1  # nats of g_loss: D(G(z)) above 0.9
-SWING = 0.12  # of D's scores, from 0 to 1; in health it was up to 0.09
+SWING = 0.18  # of D's scores, from 0 to 1; in health it was up to 0.15
 STILL = 0.98  # of the distance before: less than a fiftieth of it was won
 BETTER = 0.95
-THIRD = 3  # visits at least, in each third of the run that is compared
+SOME, MANY = 3, 5  # visits at least, in each third of the run: one visit's distance is a third off by chance
 
 
 @dataclass(frozen=True)
@@ -181,10 +181,12 @@ def discriminator_lost(chart: Chart) -> Note | None:
 def oscillation(chart: Chart) -> Note | None:
     """D takes all pictures for real in one moment and for drawn in the next, and G runs after it [radford].
 
-    Seen at most of the last three visits: a single calm one is chance.
+    Seen at most of the last three visits: a single calm one is chance. While what is drawn gets better all the same, it
+    is no disease.
     """
     swing = chart.all("swing")[-3:]
-    if len(swing) < 3 or not np.median(swing) > SWING:
+    before, lately = _thirds(chart, "distance", SOME)
+    if len(swing) < 3 or not np.median(swing) > SWING or lately < BETTER * before:
         return None
     slower = chart.too_high("lr_g", "lr_d") or chart.times(1 / 4, "lr_g", "lr_d")
     return Note(
@@ -197,7 +199,7 @@ def oscillation(chart: Chart) -> Note | None:
 
 def no_longer_improving(chart: Chart) -> Note | None:
     """The distance to real pictures is, in the last third of the run, where it was in the third before."""
-    before, lately = _thirds(chart, "distance")
+    before, lately = _thirds(chart, "distance", MANY)
     if not lately > STILL * before:
         return None
     faster = chart.too_low("lr_g", "lr_d")
@@ -211,7 +213,7 @@ def no_longer_improving(chart: Chart) -> Note | None:
 
 def learning_well(chart: Chart) -> Note | None:
     """None of the above, and the distance to real pictures falls."""
-    before, lately = _thirds(chart, "distance")
+    before, lately = _thirds(chart, "distance", SOME)
     if not lately < BETTER * before:
         return None
     return Note(
@@ -238,11 +240,11 @@ def diagnose(chart: Chart) -> Note | None:
     return next(filter(None, (rule(chart) for rule in RULES)), None)
 
 
-def _thirds(chart: Chart, name: str) -> tuple[float, float]:
+def _thirds(chart: Chart, name: str, fewest: int) -> tuple[float, float]:
     """A measure's medians in the middle third of the run and in the last; NaN while either has too few visits."""
     steps, values = chart.steps, chart.all(name)
     thirds = [values[(part * steps[-1] < 3 * steps) & (3 * steps <= (part + 1) * steps[-1])] for part in (1, 2)]
-    if min(map(len, thirds)) < THIRD:
+    if min(map(len, thirds)) < fewest:
         return math.nan, math.nan
     return float(np.median(thirds[0])), float(np.median(thirds[1]))
 
