@@ -54,7 +54,7 @@ FOOLED = 0.1  # nats of g_loss: D(G(z)) above 0.9
 SWING = 0.18  # of D's scores, from 0 to 1; in health it was up to 0.15
 STILL = 0.98  # of the distance before: less than a fiftieth of it was won
 BETTER = 0.95
-SOME, MANY = 3, 5  # visits at least, in each third of the run: one visit's distance is a third off by chance
+SOME, MANY = 3, 5  # visits at least, in each third of the run: the distance at one may be twice that at the next
 
 
 @dataclass(frozen=True)
