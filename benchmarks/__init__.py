@@ -1,6 +1,7 @@
 """How fast minigan is, beside what else there is: measured on this machine, in one run, checked before it is timed.
 
     python -m benchmarks                              every kernel at every layer's shapes, ours and PyTorch's in turn
+    python -m benchmarks --device cuda                everything about a GPU: its ceilings, kernels and whole steps
     python -m benchmarks.train_step --peer torch      one whole training step, ours and PyTorch's in turn
     python -m benchmarks.occupancy                    what each CUDA kernel takes of a multiprocessor; needs no GPU
 

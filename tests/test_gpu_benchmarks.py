@@ -155,25 +155,27 @@ def test_what_fails_costs_its_own_row():
     ("faults", "message"),
     [({"spoilt": True}, None), ({"spoilt": False, "lame": True}, "Ended: minigan: its process has ended")],
 )
-def test_a_spoilt_process_is_replaced(faults, message):
+def test_a_spoilt_process_is_replaced(monkeypatch, faults, message):
     """After a forbidden address, or a crash, the next call meets a new process; the third time it is not tried."""
+    made = []
+    monkeypatch.setattr(trial, "Contestant", lambda *given: made.append(given[0]) or Contestant(*given))
     found, spoilt = outcomes(**faults)
     for some in found[: trial.STRIKES]:
         assert message in some["minigan"]["failed"] if message else some["minigan"]["seconds"]
     assert found[2]["minigan"]["failed"].startswith("not tried: 2 calls")
-    assert spoilt == trial.STRIKES
+    assert spoilt == len(made) == trial.STRIKES
 
 
 def test_a_call_that_never_ends_is_ended():
     """The message says after how many seconds, and the process is gone."""
-    with Contestant("sleeper", lambda_sleep) as contestant:
+    with Contestant("sleeper", sleeper) as contestant:
         with pytest.raises(Ended, match="sleeper: no answer in 1 seconds: its process was ended"):
             contestant.turn(60, pause=0, limit=1.0)
         with pytest.raises(Ended):
             contestant.turn(0, pause=0, limit=1.0)
 
 
-def lambda_sleep():
+def sleeper():
     return time.sleep
 
 
