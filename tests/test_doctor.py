@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import kernels
-from minigan import doctor, faces, models, nn, options, pictures, train, vitals
+from minigan import doctor, faces, models, nn, options, pictures, report, train, vitals
 from minigan.autograd import Tensor, grad
 from minigan.losses import discriminator_loss
 from minigan.run import Run
@@ -24,11 +24,12 @@ ARTICLE = dataclasses.replace(models.PRESETS["article128"], width=16)
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
-    """A new folder; a row every other step, no time spent on plots, the article's networks a quarter as wide."""
+    """A new folder; a row every other step, no time spent on plots and pages, the article's networks a quarter as wide."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "FACES", 64)
     monkeypatch.setattr(train, "LOG_EVERY", 2)
     monkeypatch.setattr(pictures, "plot_losses", lambda rows, path: None)
+    monkeypatch.setattr(report, "write", lambda run: None)
     monkeypatch.setitem(models.PRESETS, "article128", ARTICLE)
     return tmp_path
 
