@@ -24,7 +24,7 @@ ARTICLE = dataclasses.replace(models.PRESETS["article128"], width=16)
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Path:
-    """A new folder; a row every other step, no time spent on plots and pages, the article's networks a quarter as wide."""
+    """A new folder; a row every other step, no time for plots and pages, the article's networks a quarter as wide."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train, "FACES", 64)
     monkeypatch.setattr(train, "LOG_EVERY", 2)
@@ -205,15 +205,17 @@ def test_the_distance_tells_what_a_person_sees(seed):
 
 
 def test_dead_units_and_saturation_by_hand():
-    """Two of three units that are below 0 for every picture; a quarter of the values at the ends of tanh."""
+    """A unit is alive if one picture brings it above 0; a quarter of these values are at the ends of tanh."""
     init = nn.Initializer(REFERENCE, weights=lambda shape: Tensor(np.zeros(shape, np.float32), REFERENCE))
-    linear = nn.Linear(4, 3, init)
-    linear.b.data[:] = [-1, 1, 0]
-    made, dead = vitals.watched(
-        nn.Sequential(linear, nn.LeakyRelu(0.2)), Tensor(np.ones((5, 4), np.float32), REFERENCE)
-    )
-    assert dead == pytest.approx(2 / 3)
-    assert made == pytest.approx(np.array([[-0.2, 1, 0]] * 5))
+    linear = nn.Linear(1, 5, init)
+    linear.w.data[:, 0] = [1, -1, 0, 0, 1]
+    linear.b.data[:] = [0, 0, 0, -1, -2]
+    x = Tensor(
+        np.array([[1], [-1]], np.float32), REFERENCE
+    )  # the first unit is above 0 for one, the second for the other
+    made, dead = vitals.watched(nn.Sequential(linear, nn.LeakyRelu(0.5)), x)
+    assert dead == pytest.approx(3 / 5)
+    assert made.tolist() == [[1, -0.5, 0, -0.5, -0.5], [-0.5, 1, 0, -0.5, -1.5]]
     assert vitals.saturation(np.array([-1, 0.995, 0.98, -0.98, 0, 0.5, 0.2, 0.9])) == 0.25
 
 
