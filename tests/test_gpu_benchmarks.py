@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, trial, work
+from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
 from benchmarks.calls import Call
 from benchmarks.contest import Contestant, Ended
 from benchmarks.gpu_steps import Entry
@@ -316,6 +317,28 @@ def test_ways_of_pytorch(monkeypatch):
     assert len(eager.outcome["seconds"]) == 1
     assert 0 < eager.outcome["agreement"]["d_loss"] < gpu_steps.loss_bounds(game())["bf16"]
     assert "CUDA" in graph.outcome["failed"]
+
+
+def test_pytorchs_captured_step_begins_where_the_game_did(monkeypatch):
+    """Weights, statistics and Adam are as before the steps that a capture needs; the capture itself needs a GPU."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
+    from benchmarks import torch_steps
+
+    nothing = types.SimpleNamespace(wait_stream=lambda other: None)
+    for name, stand_in in {
+        "Stream": lambda: nothing,
+        "current_stream": lambda: nothing,
+        "stream": contextlib.nullcontext,
+        "CUDAGraph": lambda: nothing,
+        "graph": contextlib.nullcontext,
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    z, right = gpu_steps.first_step(game())
+    player = torch_steps.TorchSteps(game(), "graph", "fp32")
+    player.z.copy_(torch.from_numpy(z))
+    torch_steps.graphed(player.game, player.z, player.real)
+    scores = player.game.step(player.z, player.real)
+    train_step.agreement({"minigan": right, "torch": scores}, gpu_steps.loss_bounds(game())["fp32"])
 
 
 def test_every_way_of_pytorch_is_known():
