@@ -81,7 +81,7 @@ def _ceilings(axes: Axes, ceilings: dict[str, float], intensities: list[float]) 
     for rate in set(rates.values()):
         ridge, names = rate / copy, ", ".join(name for name in rates if rates[name] == rate)
         axes.plot([left, ridge, right], [left * copy, rate, rate], color="black", linewidth=1.2, zorder=0)
-        axes.text(1.05 * ridge, 1.08 * rate, f"{names} {rate:,.0f} GFLOP/s", **TEXT)
+        axes.text(right / 1.05, 1.08 * rate, f"{names} {rate:,.0f} GFLOP/s", ha="right", **TEXT)
     axes.set_xlim(left, right)
     along = {"rotation": math.degrees(math.atan(copy)), "rotation_mode": "anchor", "transform_rotates_text": True}
     foot = min(ridges) / 5
