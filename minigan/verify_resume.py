@@ -14,8 +14,8 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -31,13 +31,15 @@ __all__ = ["Different", "compare", "verify_resume"]
 EPOCHS = 2  # are enough: the second begins with another order of the pictures
 STEPS = 3  # an epoch
 
+T = TypeVar("T")
+
 
 class Different(Exception):
     """The first thing in which two runs differ."""
 
 
 def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: int | None, reporter: Reporter) -> None:
-    """Make the two runs, compare them, and say so. Ends the program with status 1 if they differ.
+    """Make the two runs, compare them, and say so. If they differ, it ends the program with status 1, and says where.
 
     settings: of the training that is meant, but for its length. images: uint8 (M,H,W,C). device: its name.
 
@@ -64,9 +66,8 @@ def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: 
         try:
             equal = compare(Run.open(straight), Run.open(resumed))
         except Different as difference:
-            reporter.say("different", str(difference), first=str(difference))
-            reporter.say("verified", f"NO: on {device} a resumed run is not the uninterrupted one", equal=False)
-            sys.exit(1)
+            reporter.say("verified", equal=False, difference=str(difference))
+            sys.exit(f"minigan: on {device} a resumed run is not the uninterrupted one: {difference}")
     for line in equal:
         reporter.say("equal", line, what=line)
     reporter.say("verified", f"on {device} a resumed run is the uninterrupted one, to the bit", equal=True)
@@ -80,8 +81,11 @@ def compare(one: Run, other: Run) -> list[str]:
     Different: at the first thing that is not equal.
     UserError: what a run left is broken.
     """
-    steps = [int(path.stem) for path in one.checkpoints()]
-    _same("checkpoints, of steps", steps, [int(path.stem) for path in other.checkpoints()])
+    return [*_compare_checkpoints(one, other), _compare_samples(one, other), _compare_logs(one, other)]
+
+
+def _compare_checkpoints(one: Run, other: Run) -> list[str]:
+    steps = _same("checkpoints, of steps", *(_steps(run.checkpoints()) for run in (one, other)))
     for paths in zip(one.checkpoints(), other.checkpoints(), strict=True):
         first, second = map(checkpoint.load, paths)
         at = f"checkpoint {paths[0].stem}:"
@@ -89,38 +93,38 @@ def compare(one: Run, other: Run) -> list[str]:
         for name, array in first.arrays.items():
             _same_bits(f"{at} {name}", array, second.arrays[name])
         _same_items(at, first.state, second.state)
-        arrays = first.arrays
-    _same("samples, of steps", *([int(path.stem) for path in run.samples()] for run in (one, other)))
-    contents = [[path.read_bytes() for path in run.samples()] for run in (one, other)]
-    for path, first, second in zip(one.samples(), *contents, strict=True):
-        if first != second:
-            raise Different(f"samples/{path.name}: other bytes")
-    rows = [run.rows() for run in (one, other)]
-    _same("log, rows of steps", *([row["step"] for row in each] for each in rows))
-    for first, second in zip(*rows, strict=True):
-        _same_items(f"log, step {first['step']}:", first, second)
     numbers = collections.Counter()  # by the part of the game, generator or adam_d
-    for name, array in arrays.items():
+    for name, array in first.arrays.items():
         numbers[name.partition(".")[0]] += array.size
     return [
         f"checkpoints of steps {_listed(steps)}, with every counter; in each",
         *(f"  {part}, {count:,} numbers" for part, count in numbers.items()),
-        f"samples of steps {_listed(int(path.stem) for path in one.samples())}, {sum(map(len, contents[0])):,} bytes",
-        f"log of steps {_listed(row['step'] for row in rows[0])}, but for what is measured",
     ]
 
 
-def _listed(steps: Iterable[int]) -> str:
-    return ", ".join(map(str, steps))
+def _compare_samples(one: Run, other: Run) -> str:
+    steps, total = _same("samples, of steps", *(_steps(run.samples()) for run in (one, other))), 0
+    for first, second in zip(one.samples(), other.samples(), strict=True):
+        if first.read_bytes() != second.read_bytes():
+            raise Different(f"samples/{first.name}: other bytes")
+        total += first.stat().st_size
+    return f"samples of steps {_listed(steps)}, {total:,} bytes"
 
 
-def _same(what: str, first: object, second: object) -> None:
+def _compare_logs(one: Run, other: Run) -> str:
+    steps = _same("log, rows of steps", *([row["step"] for row in run.rows()] for run in (one, other)))
+    for first, second in zip(one.rows(), other.rows(), strict=True):
+        _same_items(f"log, step {first['step']}:", first, second)
+    return f"log of steps {_listed(steps)}, but for what is measured"
+
+
+def _same(what: str, first: T, second: T) -> T:
     if first != second:
         raise Different(f"{what} {first} and {second}")
+    return first
 
 
 def _same_items(what: str, first: dict, second: dict) -> None:
-    """Whether two of a run's JSON objects are equal, but for what is measured."""
     for name in first | second:
         if name not in MEASURED:
             _same(f"{what} {name}", first.get(name), second.get(name))
@@ -128,11 +132,19 @@ def _same_items(what: str, first: dict, second: dict) -> None:
 
 def _same_bits(what: str, first: np.ndarray, second: np.ndarray) -> None:
     _same(what, f"{first.dtype} {first.shape}", f"{second.dtype} {second.shape}")
-    a, b = (np.ascontiguousarray(array).reshape(-1).view(np.uint8).reshape(array.size, -1) for array in (first, second))
-    if len(wrong := np.flatnonzero((a != b).any(axis=1))):
-        at = tuple(map(int, np.unravel_index(wrong[0], first.shape)))
+    bits = f"u{first.itemsize}"  # whole numbers: as such, NaN is NaN, and 0 is not -0
+    if len(wrong := np.argwhere(first.view(bits) != second.view(bits))):
+        at = tuple(wrong[0].tolist())
         count = f"{len(wrong):,} of {first.size:,} numbers"
         raise Different(f"{what}: {count}, the first at {at}, where {first[at]!s} and {second[at]!s} stand")
+
+
+def _steps(paths: list[Path]) -> list[int]:
+    return [int(path.stem) for path in paths]
+
+
+def _listed(steps: list[int]) -> str:
+    return ", ".join(map(str, steps))
 
 
 def write_zip(images: np.ndarray, path: Path) -> Path:

@@ -57,10 +57,9 @@ def test_a_difference_ends_it_with_status_1(capsys, monkeypatch):
     images = np.zeros((12, 16, 16, 3), np.uint8)
     with pytest.raises(SystemExit) as end:
         verify_resume.verify_resume(settings, images, "cpu", None, options.parse([]).reporter())
-    assert end.value.code == 1
-    *_, difference, verdict = capsys.readouterr().out.splitlines()
-    assert re.match(r"different checkpoint 00000003: [\w.]+: [\d,]+ of [\d,]+ numbers, the first at", difference)
-    assert verdict == "verified  NO: on cpu a resumed run is not the uninterrupted one"
+    said = "minigan: on cpu a resumed run is not the uninterrupted one: checkpoint 00000003: "
+    assert str(end.value.code).startswith(said)  # a text, which Python prints to stderr, and its status is 1
+    assert "verified" not in capsys.readouterr().out
 
 
 def test_a_run_that_cannot_be_made_says_why():
