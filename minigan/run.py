@@ -78,10 +78,8 @@ class Run:
             if (folder / "config.json").exists():
                 raise UserError(f"{folder}: another run has just begun in it: give another --out")
             try:
-                if skipped:
-                    with run._writing():
-                        run._write("skipped.txt", "".join(f"{printable(name)}: {reason}\n" for name, reason in skipped))
-                run.configure(settings)  # the last: a folder that has no config.json is free
+                run.configure(settings)  # the first: a folder that has no config.json stays free
+                run.name_skipped(skipped)
             except UserError:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -109,6 +107,12 @@ class Run:
         with self._writing():
             self._write("config.json", text + "\n")
 
+    def name_skipped(self, skipped: list[tuple[str, str]]) -> None:
+        """Keep the (name, reason) of pictures that could not be read."""
+        if skipped:
+            with self._writing():
+                self._write("skipped.txt", "".join(f"{printable(name)}: {reason}\n" for name, reason in skipped))
+
     def end(self, outcome: str) -> None:
         """Keep how it ended: "done"; "stopped", before its time; or "diverged", to numbers that are not finite."""
         self.about["outcome"] = outcome
@@ -119,8 +123,9 @@ class Run:
         return sorted((self.folder / "checkpoints").glob("*.safetensors"))
 
     def newest_checkpoint(self) -> Checkpoint:
-        """The newest that is whole; those after it are named. Raises UserError if there is none, or it is a newer
-        minigan's.
+        """The newest that is whole; those after it are named.
+
+        Raises UserError if there is none, or if a newer minigan has written it.
         """
         broken = []
         for path in reversed(self.checkpoints()):

@@ -312,6 +312,7 @@ def train(arguments: list[str] | None = None) -> None:
             session = about(device, pictures, *run.about.get("commands", []), command)
             run.about |= session | {"started": run.about["started"]}
             run.configure(settings)
+            run.name_skipped(pictures.skipped)
         text = f"{run.folder}, step {game.step_count:,}"
         reporter.say("run", text, folder=run.folder, step=game.step_count, logged=logged)
         if skipped := len(pictures.skipped):

@@ -507,6 +507,9 @@ def test_pictures_that_cannot_be_read_are_named(folder, capsys):
     assert "skipped   2 files that cannot be read, named in run/skipped.txt" in capsys.readouterr().out
     names = [line.split(": ")[0] for line in (run.folder / "skipped.txt").read_text().splitlines()]
     assert names == ["03.png", "07.png"]
+    (run.folder / "skipped.txt").unlink()  # as if it had been killed before it could name them
+    trained("--resume", "run", "--epochs", 2)
+    assert len((run.folder / "skipped.txt").read_text().splitlines()) == 2
 
 
 def no_folder(folder):
