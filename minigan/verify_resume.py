@@ -74,14 +74,18 @@ def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: 
 
 
 def compare(one: Run, other: Run) -> list[str]:
-    """What is equal, to the bit, in what two runs left: checkpoints, samples and logs, but for what is measured.
+    """What is equal, to the bit, in what two runs left: checkpoints, samples and rows, but for what is measured.
 
     Raises
     ------
     Different: at the first thing that is not equal.
     UserError: what a run left is broken.
     """
-    return [*_compare_checkpoints(one, other), _compare_samples(one, other), _compare_logs(one, other)]
+    return [
+        *_compare_checkpoints(one, other),
+        _compare_samples(one, other),
+        *(_compare_rows(name, one, other) for name in ("doctor.jsonl", "log.jsonl")),
+    ]
 
 
 def _compare_checkpoints(one: Run, other: Run) -> list[str]:
@@ -111,11 +115,11 @@ def _compare_samples(one: Run, other: Run) -> str:
     return f"samples of steps {_listed(steps)}, {total:,} bytes"
 
 
-def _compare_logs(one: Run, other: Run) -> str:
-    steps = _same("log, rows of steps", *([row["step"] for row in run.rows()] for run in (one, other)))
-    for first, second in zip(one.rows(), other.rows(), strict=True):
-        _same_items(f"log, step {first['step']}:", first, second)
-    return f"log of steps {_listed(steps)}, but for what is measured"
+def _compare_rows(name: str, one: Run, other: Run) -> str:
+    steps = _same(f"{name}, rows of steps", *([row["step"] for row in run.rows(name)] for run in (one, other)))
+    for first, second in zip(one.rows(name), other.rows(name), strict=True):
+        _same_items(f"{name}, step {first['step']}:", first, second)
+    return f"{name} of steps {_listed(steps)}, but for what is measured"
 
 
 def _same(what: str, first: T, second: T) -> T:

@@ -41,7 +41,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_on_every_device(name, capsys, mo
     parts = [re.match(r"equal +(\w+), [\d,]+ numbers$", line)[1] for line in said if line.endswith("numbers")]
     assert sorted(parts) == ["adam_d", "adam_g", "discriminator", "fixed", "generator"]
     assert any(line.startswith("equal     samples of steps 0, 1, 2, 3, 4, 5, 6, ") for line in said)
-    assert "equal     log of steps 6, but for what is measured" in said
+    assert "equal     log.jsonl of steps 6, but for what is measured" in said
 
 
 def test_a_difference_ends_it_with_status_1(capsys, monkeypatch):
@@ -77,6 +77,7 @@ def pair(tmp_path) -> tuple[Run, Run]:
         one.save_checkpoint(step, arrays, {"step": step, "noise": 2**70, "seconds": step / 7})
         one.save_sample(step, np.full((1, 16, 16, 3), step / 10, np.float32))
         one.log({"step": step, "d_loss": 0.1, "seconds": step / 7})
+        one.log({"step": step, "notes": []}, "doctor.jsonl")
     return one, Run.open(shutil.copytree(one.folder, tmp_path / "other"))
 
 
@@ -105,7 +106,8 @@ def test_what_is_measured_may_differ(pair):
         "  adam_g, 2 numbers",
         "  generator, 12 numbers",
         f"samples of steps 3, 6, {size:,} bytes",
-        "log of steps 3, 6, but for what is measured",
+        "doctor.jsonl of steps 3, 6, but for what is measured",
+        "log.jsonl of steps 3, 6, but for what is measured",
     ]
 
 
@@ -127,9 +129,10 @@ DIFFERENCES = {
     lambda run: run.checkpoints()[0].unlink(): "checkpoints, of steps [3, 6] and [6]",
     lambda run: run.samples()[0].unlink(): "samples, of steps [3, 6] and [6]",
     lambda run: run.save_sample(6, np.zeros((1, 16, 16, 3), np.float32)): "samples/000006.png: other bytes",
-    lambda run: logged(run, d_loss=0.1 + 2**-56): "log, step 6: d_loss 0.1 and 0.10000000000000002",
-    lambda run: logged(run, step=7): "log, rows of steps [3, 6] and [3, 7]",
-    lambda run: run.log({"step": 9}): "log, rows of steps [3, 6] and [3, 6, 9]",
+    lambda run: logged(run, d_loss=0.1 + 2**-56): "log.jsonl, step 6: d_loss 0.1 and 0.10000000000000002",
+    lambda run: logged(run, step=7): "log.jsonl, rows of steps [3, 6] and [3, 7]",
+    lambda run: run.log({"step": 9, "notes": []}, "doctor.jsonl"): "doctor.jsonl, rows of steps [3, 6] and [3, 6, 9]",
+    lambda run: run.log({"step": 9}): "log.jsonl, rows of steps [3, 6] and [3, 6, 9]",
 }
 
 
