@@ -286,7 +286,7 @@ def train(arguments: list[str] | None = None) -> None:
     text = f"{count:,} {source}, {settings.size}x{settings.size} {settings.mode}"
     reporter.say("pictures", text, count=count, size=settings.size, mode=settings.mode)
     if given.verify_resume:
-        verify_resume(settings, pictures.images, device.name, given.threads, reporter)
+        verify_resume(settings, pictures.images, device.name, given.threads, graph, reporter)
         return
     game, batches = Game(settings, device), Batches(pictures.images, settings, device)
     g_size, d_size = (sum(p.size for p in parameters) for parameters in (game.g_parameters, game.d_parameters))

@@ -38,10 +38,13 @@ class Different(Exception):
     """The first thing in which two runs differ."""
 
 
-def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: int | None, reporter: Reporter) -> None:
+def verify_resume(
+    settings: Settings, images: np.ndarray, device: str, threads: int | None, graph: bool, reporter: Reporter
+) -> None:
     """Make the two runs, compare them, and say so. If they differ, it ends the program with status 1, and says where.
 
     settings: of the training that is meant, but for its length. images: uint8 (M,H,W,C). device: its name.
+    threads, graph: what a run does not keep.
 
     Raises
     ------
@@ -56,12 +59,14 @@ def verify_resume(settings: Settings, images: np.ndarray, device: str, threads: 
             save_every=1, sample_every=1, keep=EPOCHS, archive_every=None,
         )  # fmt: skip
         begin = options.said(settings)
-        half, threaded = EPOCHS // 2, [] if threads is None else [f"--threads={threads}"]
+        half, session = EPOCHS // 2, ["--graph" if graph else "--no-graph"]
+        if threads is not None:
+            session.append(f"--threads={threads}")
         reporter.say("verifying", f"with {len(few):,} of the pictures, in a temporary folder", pictures=len(few))
-        _train(*begin, *threaded, "--out", straight)
+        _train(*begin, *session, "--out", straight)
         reporter.say("straight", f"--epochs {EPOCHS}")
-        _train(*begin, *threaded, "--out", resumed, "--epochs", half)
-        _train("--resume", resumed, *threaded, "--epochs", EPOCHS)
+        _train(*begin, *session, "--out", resumed, "--epochs", half)
+        _train("--resume", resumed, *session, "--epochs", EPOCHS)
         reporter.say("resumed", f"--epochs {half}, then --resume --epochs {EPOCHS}")
         try:
             equal = compare(Run.open(straight), Run.open(resumed))

@@ -56,7 +56,7 @@ def test_a_difference_ends_it_with_status_1(capsys, monkeypatch):
     monkeypatch.setattr(verify_resume, "_train", slipping)
     images = np.zeros((12, 16, 16, 3), np.uint8)
     with pytest.raises(SystemExit) as end:
-        verify_resume.verify_resume(settings, images, "cpu", None, options.parse([]).reporter())
+        verify_resume.verify_resume(settings, images, "cpu", None, False, options.parse([]).reporter())
     said = "minigan: on cpu a resumed run is not the uninterrupted one: checkpoint 00000003: "
     assert str(end.value.code).startswith(said)  # a text, which Python prints to stderr, and its status is 1
     assert "verified" not in capsys.readouterr().out
