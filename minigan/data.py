@@ -6,7 +6,8 @@
 `minigan.sources` lists and reads the files, `minigan.decoding` makes pixels of them, and `minigan.cache` keeps those in
 the folder `pictures` under platformdirs' user_cache_path("minigan") (`~/.cache/minigan` on Linux). A set's key there is
 a digest of all that its pixels depend on, so it is never out of date: when the source changes, its key does. The sets
-of sources that have changed stay, and all of the folder may be deleted at any time.
+of sources that have changed stay, and all of the folder may be deleted at any time. The faces that `minigan.faces`
+draws are kept there too.
 """
 
 from __future__ import annotations
@@ -16,19 +17,19 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import platformdirs
 
-from minigan import sources
+from minigan import faces, sources
 from minigan.cache import Cache, Damaged, Stored
 from minigan.decoding import CHANNELS, decode, each_file
 from minigan.errors import UserError
 from minigan.sources import Archive, Contents, Folder, contents, one_line, open_source, printable
 
-__all__ = ["CHANNELS", "Pictures", "cache_of", "load", "none_readable"]
+__all__ = ["CHANNELS", "Pictures", "cache_of", "drawn", "load", "none_readable"]
 
 DECODER = 1  # a part of the cache's key: count it up whenever `decode` gives other bytes for the same file
 
@@ -60,7 +61,7 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
 
     mode: "RGB" or "L". progress: called as tqdm is, `progress(iterable, total=, desc=, unit=)`, if any must be decoded.
     Files that cannot be read are skipped and named in the result. Two runs may load the same source at once. A set in
-    the cache that is damaged is decoded again, and a line on stderr says so.
+    the cache that is damaged is made again, and a line on stderr says so.
 
     Raises
     ------
@@ -69,14 +70,51 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
     """
     opened = open_source(source)
     listed = contents(opened)
-    cache = cache_of(listed, size, mode)
+    skipped: list[tuple[str, str]] = []
+    about = {"source": str(source), "skipped": skipped}
+    return _kept(
+        cache_of(listed, size, mode), lambda: _decoded(opened, listed, size, mode, progress, skipped),
+        (size, size, CHANNELS[mode]), about,
+    )  # fmt: skip
+
+
+def drawn(count: int, size: int, mode: str, seed: int, progress: Callable[..., Iterable] = _silent) -> Pictures:
+    """`count` of the cat faces that come with minigan (see `minigan.faces`), drawn once, and then kept as others are.
+
+    Raises
+    ------
+    UserError: the cache cannot be written.
+    """
+    drawer = hashlib.sha256(Path(faces.__file__).read_bytes()).hexdigest()
+    return _kept(
+        _cache(drawer, count, size, mode, seed),
+        lambda: progress(faces.each(count, size, mode, seed), total=count, desc="drawing", unit="picture"),
+        (size, size, CHANNELS[mode]), {"source": "minigan.faces", "skipped": []},
+    )  # fmt: skip
+
+
+def cache_of(listed: Contents, size: int, mode: str) -> Cache:
+    """Where the pictures of a source are kept, or will be."""
+    return _cache(DECODER, size, mode, listed.digest)
+
+
+def _cache(*parts) -> Cache:
+    """Of the set that depends on these, JSON-able, and on nothing else."""
+    key = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return Cache(platformdirs.user_cache_path("minigan") / "pictures", key)
+
+
+def _kept(cache: Cache, make: Callable[[], Iterator[np.ndarray]], shape: tuple[int, ...], about: Mapping) -> Pictures:
+    """The set as an earlier run has left it; else of the pictures that are made now, uint8, each of this shape.
+
+    about: where they are from, and which were skipped, complete when all are made.
+    """
     try:
-        stored = _kept(cache)
+        stored = _stored(cache)
         cached = stored is not None
         if not cached:
-            skipped: list[tuple[str, str]] = []
-            with contextlib.closing(_decoded(opened, listed, size, mode, progress, skipped)) as pictures:
-                cache.write(pictures, (size, size, CHANNELS[mode]), {"source": str(source), "skipped": skipped})
+            with contextlib.closing(make()) as pictures:
+                cache.write(pictures, shape, about)
             stored = cache.open()
     except (OSError, Damaged) as error:
         where = cache.pixels.parent
@@ -84,18 +122,12 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
     return Pictures(stored.images, list(map(tuple, stored.about["skipped"])), stored.digest, cached)
 
 
-def cache_of(listed: Contents, size: int, mode: str) -> Cache:
-    """Where the pictures of a source are kept, or will be."""
-    key = hashlib.sha256(json.dumps([DECODER, size, mode, listed.digest]).encode()).hexdigest()[:32]
-    return Cache(platformdirs.user_cache_path("minigan") / "pictures", key)
-
-
-def _kept(cache: Cache) -> Stored | None:
+def _stored(cache: Cache) -> Stored | None:
     """The set that an earlier run left, if it is there and whole."""
     try:
         return cache.open()
     except Damaged as error:
-        print(f"minigan: {cache.pixels}: {error}: the pictures are decoded again", file=sys.stderr)
+        print(f"minigan: {cache.pixels}: {error}: the pictures are made again", file=sys.stderr)
         return None
 
 

@@ -1,6 +1,7 @@
 """The pictures that come with minigan: small cat faces, drawn from a seed.
 
     faces = draw(2048, size=32, mode="RGB", seed=0)      # uint8 (2048, 32, 32, 3)
+    each(2048, size=32, mode="RGB", seed=0)              # the same, one by one
 
 They are what a run without `--data` learns from. They differ in coat, eyes, ears, background and pose, and agree in
 where things are, so that a small network gets the point within minutes.
@@ -11,13 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from minigan.data import CHANNELS
+from minigan.decoding import CHANNELS
 
-__all__ = ["draw"]
+__all__ = ["draw", "each"]
 
 Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]
@@ -111,11 +113,14 @@ def draw(count: int, size: int, mode: str = "RGB", seed: int = 0) -> np.ndarray:
 
     Face i depends on `seed` and i alone.
     """
-    faces = np.empty((count, size, size, CHANNELS[mode]), np.uint8)
+    return np.stack(list(each(count, size, mode, seed)))
+
+
+def each(count: int, size: int, mode: str = "RGB", seed: int = 0) -> Iterator[np.ndarray]:
+    """Each of them as it is drawn, uint8 (size, size, C)."""
     for index in range(count):
         face = _face(size * OVERSAMPLE, Chance(seed, index)).reduce(OVERSAMPLE).convert(mode)
-        faces[index] = np.asarray(face).reshape(faces.shape[1:])
-    return faces
+        yield np.asarray(face).reshape(size, size, CHANNELS[mode])
 
 
 def _face(pixels: int, chance: Chance) -> Image.Image:

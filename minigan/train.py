@@ -20,10 +20,9 @@ from pathlib import Path
 import numpy as np
 
 import kernels
-from minigan import data, faces, ops, options, report
+from minigan import data, ops, options, report
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.batches import Batches
-from minigan.cache import digest_of
 from minigan.checkpoint import Checkpoint
 from minigan.command import Interrupt, choose_device, in_words, run_command
 from minigan.doctor import Doctor
@@ -218,8 +217,7 @@ def real_pictures(settings: Settings, progress: Callable) -> tuple[data.Pictures
     """The pictures to learn from, and where they are from. progress: see `data.load`."""
     if settings.data is None:
         source = "drawn cat faces (--data takes pictures of your own)"
-        images = faces.draw(FACES, settings.size, settings.mode, settings.seed)
-        pictures = data.Pictures(images, [], digest_of(images))
+        pictures = data.drawn(FACES, settings.size, settings.mode, settings.seed, progress)
     else:
         source = f"from {settings.data}"
         pictures = data.load(Path(settings.data), settings.size, settings.mode, progress)

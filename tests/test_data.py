@@ -19,7 +19,7 @@ import pytest
 from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
-from minigan import data, decoding, sources
+from minigan import data, decoding, faces, sources
 from minigan.cache import digest_of
 from minigan.data import load
 from minigan.decoding import decode
@@ -332,11 +332,20 @@ def test_a_damaged_set_is_decoded_again(tmp_path, cache, capsys, suffix, damage)
     DAMAGES[damage](path)
     pictures = load(source, 8)
     said = capsys.readouterr().err
-    assert re.fullmatch(r"minigan: [^\n]+\.npy: it[^\n]+ was written: the pictures are decoded again\n", said)
+    assert re.fullmatch(r"minigan: [^\n]+\.npy: it[^\n]+ was written: the pictures are made again\n", said)
     assert not pictures.cached
     assert (pictures.images == want).all()
     assert load(source, 8).cached
     assert capsys.readouterr().err == ""
+
+
+def test_faces_are_drawn_once(cache):
+    """What minigan draws itself is kept as decoded pictures are: the same bytes, of the seed that was asked for."""
+    first, again, other = (data.drawn(3, 16, "RGB", seed) for seed in (1, 1, 2))
+    assert [pictures.cached for pictures in (first, again, other)] == [False, True, False]
+    assert (first.images == faces.draw(3, 16, "RGB", 1)).all()
+    assert (again.images == first.images).all()
+    assert (other.images != first.images).any()
 
 
 def test_the_digest_is_of_the_pixels(tmp_path):

@@ -18,6 +18,7 @@ import zipfile
 from functools import partial
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 from commands import refused
@@ -54,7 +55,11 @@ def folder(tmp_path_factory) -> Path:
 
 
 def settled(monkeypatch, path: Path) -> Path:
-    """A new folder to run commands in, with a cache of its own, a row every other step, and no time spent on plots."""
+    """A new folder to run commands in, with a cache of its own, a row every other step, and no time spent on plots.
+
+    Compiled kernels alone stay where they are: a process that a test starts need not compile them anew.
+    """
+    monkeypatch.setenv("NUMBA_CACHE_DIR", numba.config.CACHE_DIR)
     monkeypatch.setenv("XDG_CACHE_HOME", str(path / "cache"))
     (path / "here").mkdir()
     monkeypatch.chdir(path / "here")
@@ -609,6 +614,7 @@ def test_a_run_begins_whole_or_not_at_all(capsys, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(train, "FACES", 4)
+    data.drawn(4, 16, "RGB", 0)  # there already, so that nothing else fills the disk
     monkeypatch.setattr(os, "fsync", full)
     line = refusal(capsys, *SMALL, "--device", "cpu", "--out", "run")
     assert (
