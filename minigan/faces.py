@@ -24,7 +24,8 @@ __all__ = ["draw", "each"]
 Colour = tuple[int, int, int]
 Points = list[tuple[float, float]]
 
-OVERSAMPLE = 4  # a face is drawn this many times larger and then averaged: that is its antialiasing
+OVERSAMPLE = 4  # a face is drawn this many times larger and then averaged: that is its antialiasing;
+DRAWN = 256  # one that is larger than this then, only twice: its pixels are finer than what they show
 CENTRE = (0.5, 0.56)  # what a face turns about
 EYES = ((0.345, 0.555), (0.655, 0.555))
 CIRCLE = [(math.cos(math.pi * i / 18), math.sin(math.pi * i / 18)) for i in range(36)]  # 36 points of the unit circle
@@ -118,8 +119,9 @@ def draw(count: int, size: int, mode: str = "RGB", seed: int = 0) -> np.ndarray:
 
 def each(count: int, size: int, mode: str = "RGB", seed: int = 0) -> Iterator[np.ndarray]:
     """Each of them as it is drawn, uint8 (size, size, C)."""
+    larger = max(2, min(OVERSAMPLE, DRAWN // size))
     for index in range(count):
-        face = _face(size * OVERSAMPLE, Chance(seed, index)).reduce(OVERSAMPLE).convert(mode)
+        face = _face(size * larger, Chance(seed, index)).reduce(larger).convert(mode)
         yield np.asarray(face).reshape(size, size, CHANNELS[mode])
 
 

@@ -6,11 +6,13 @@ python tests/sanitized.py PROGRAM CODE INSTEAD    one program's, with a fault pl
 
 from __future__ import annotations
 
+import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 from planting import PROGRAMS, planted, results
 
-from kernels.launch import host
+from kernels.launch import host, recording
 
 with host.emulation(sanitize=True):
     if sys.argv[1:]:
@@ -21,5 +23,11 @@ with host.emulation(sanitize=True):
         with planted(name, text.replace(code, instead)) as module:
             list(results(module))
     else:
+        with recording() as launched:
+            for program in PROGRAMS.values():
+                list(results(program.module))
+        builds = {(launch.source, launch.defines) for launch in launched}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler is most of the work
+            list(pool.map(lambda build: host.built(*build, True), builds))
         for name, program in PROGRAMS.items():
             print(len(list(results(program.module))), name)

@@ -111,7 +111,7 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
     RuntimeError: the source does not compile, or some thread never reaches a barrier where others wait.
     ValueError: an array that the kernel writes is read-only.
     """
-    library = _library(source, defines, _emulation.sanitize)
+    library = built(source, defines, _emulation.sanitize)
     values = []
     for parameter, argument in zip(source.kernels[kernel], arguments, strict=True):
         arrays = (argument if parameter.table else [argument]) if parameter.pointer else []
@@ -139,8 +139,14 @@ def address(array: np.ndarray) -> int:
 
 
 @functools.cache
-def _library(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
-    """The source compiled and loaded."""
+def built(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
+    """The source compiled and loaded. Threads may build several at once.
+
+    Raises
+    ------
+    DeviceError: sanitize, in a Python that was started without the sanitizer's library.
+    RuntimeError: the source does not compile.
+    """
     if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
         raise DeviceError("emulated: sanitize=True needs Python started in kernels.launch.host.sanitized_environment()")
     options = [*OPTIONS, *(SANITIZED if sanitize else ()), *(f"-D{name}={value}" for name, value in sorted(defines))]
