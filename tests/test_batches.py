@@ -102,7 +102,7 @@ def test_the_order_of_an_epoch_is_made_once(tmp_path, monkeypatch):
     with Batches(mapped(images, tmp_path), settings(0), REFERENCE) as read:
         for step in range(30):
             read.batch(step)
-    assert sorted(made) == [0, 1, 2, 3]
+    assert sorted(made) in ([0, 1, 2], [0, 1, 2, 3])  # the last one is begun ahead, if its thread comes to it in time
 
 
 def test_what_befalls_a_thread_reaches_the_training():
