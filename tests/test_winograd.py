@@ -137,7 +137,7 @@ def sizes(draw):
 def test_any_sizes():
     """The three derivatives are those of `reference` in float64, within the bound, at every element."""
 
-    @settings(max_examples=30, deadline=None)
+    @settings(max_examples=40, deadline=None)
     @given(st.integers(0, 2**32 - 1).map(np.random.default_rng), sizes())
     def law(rng, drawn):
         check(rng, *drawn)
