@@ -17,6 +17,7 @@ from planting import PROGRAMS, results
 
 import kernels
 from kernels.conv2d import bf16, fp32, pipeline, tf32
+from kernels.conv2d.plan import TILES
 from kernels.launch import Source, recording
 from kernels.launch import nvrtc as compiler
 from kernels.launch.cache import cached
@@ -39,7 +40,7 @@ def variants():
             game.step(Tensor(np.empty((2, *game.networks.picture), np.float32), EMULATED))
         for program in PROGRAMS.values():
             list(results(program.module))
-        for tile in pipeline.TILES:  # whichever this machine would have taken
+        for tile in TILES:  # whichever this machine would have taken
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(pipeline, "plan", lambda *_, tile=tile: (tile, 1))
                 for module in (fp32, tf32, bf16):

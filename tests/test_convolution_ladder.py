@@ -21,6 +21,7 @@ from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
 
 import kernels
 from kernels.conv2d import cuda, few, pipeline
+from kernels.conv2d.plan import TILES, plan
 from kernels.launch import host, recording
 from minigan import autograd, command, ops
 from minigan.models import PRESETS
@@ -120,7 +121,7 @@ def test_sums_in_parts(gpu, kernel, monkeypatch):
 
 
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)
-@pytest.mark.parametrize("tile", pipeline.TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_pipeline(gpu, precision, tile, seed, monkeypatch):
     """With every tile, and with sums in one part and in three: within the rounding of the operands."""
     device = kernels.device(gpu, precision=precision)
@@ -170,17 +171,17 @@ def test_gradients(gpu, precision):
 
 def test_plan():
     """Large tiles where there are many; else smaller ones, or sums in parts, so that no multiprocessor is idle."""
-    large, narrow, small = pipeline.TILES
-    plan = functools.partial(pipeline.plan, multiprocessors=132, least=1024)
-    assert plan(65536, 128, 1024, 1) == (large, 1)
-    assert plan(65536, 64, 1024, 1) == (narrow, 1)
+    large, narrow, small = TILES
+    planned = functools.partial(plan, multiprocessors=132, least=1024)
+    assert planned(65536, 128, 1024, 1) == (large, 1)
+    assert planned(65536, 64, 1024, 1) == (narrow, 1)
     for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
-        tile, number = plan(rows, columns, depth, 1)
+        tile, number = planned(rows, columns, depth, 1)
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
         assert blocks * number >= 132
         assert depth // number >= 1024
-    assert plan(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
-    assert plan(64, 64, 64, 1) == (small, 1)  # nothing would help
+    assert planned(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
+    assert planned(64, 64, 64, 1) == (small, 1)  # nothing would help
 
 
 def test_stages_fit():
