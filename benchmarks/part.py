@@ -28,9 +28,9 @@ LETTERS = {
     "conv2d_weight_grad": ("nhwc", "npqk", "krsc"),
 }
 BY_CHANNEL = {  # all arrays with that last axis, in and out
-    "add", "subtract", "multiply", "divide", "power", "leaky_relu", "leaky_relu_grad", "tanh", "sigmoid",
+    "add", "subtract", "multiply", "divide", "power", "leaky_relu", "leaky_relu_grad", "tanh", "tanh_grad", "sigmoid",
     "batch_norm", "batch_norm_grad", "batch_norm_inference", "batch_norm_leaky_relu", "batch_norm_leaky_relu_grad",
-    "sum",
+    "sum", "mean",
 }  # fmt: skip
 RANDOM = {"normal", "uniform", "truncated_normal"}  # (state, shape, ..): the first numbers do not know how many follow
 

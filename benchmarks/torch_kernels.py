@@ -168,18 +168,25 @@ def tanh(x):
 
 
 @entered(AS_THEY_LIE)
+def tanh_grad(gy, x):
+    y = torch.tanh(x)  # PyTorch keeps it
+    return lambda: aten.tanh_backward(gy, y)
+
+
+@entered(AS_THEY_LIE)
 def sigmoid(x):
     return lambda: torch.sigmoid(x)
 
 
 @entered(AS_THEY_LIE)
-def bce_with_logits(logits, targets):
+def bce_with_logits(logits, target):
+    targets = torch.full_like(logits, target)
     return lambda: functional.binary_cross_entropy_with_logits(logits, targets)
 
 
 @entered(AS_THEY_LIE)
-def bce_with_logits_grad(logits, targets):
-    return lambda: (torch.sigmoid(logits) - targets) / logits.numel()
+def bce_with_logits_grad(g, logits, target):
+    return lambda: g * (torch.sigmoid(logits) - target) / logits.numel()
 
 
 @entered(AS_THEY_LIE)
@@ -210,6 +217,11 @@ def divide(a, b):
 @entered(AS_THEY_LIE)
 def sum(x, axes):
     return lambda: torch.sum(x, axes, keepdim=True)
+
+
+@entered(AS_THEY_LIE)
+def mean(x, axes):
+    return lambda: torch.mean(x, axes, keepdim=True)
 
 
 @entered(AS_THEY_LIE)

@@ -41,9 +41,11 @@ EACH = {
     "image_batch": 2,
     "leaky_relu": 1,
     "leaky_relu_grad": 1,
+    "mean": 1,
     "multiply": 1,
     "subtract": 1,
     "sum": 1,
+    "tanh_grad": 3,
 }
 
 

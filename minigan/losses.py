@@ -19,14 +19,9 @@ __all__ = ["discriminator_loss", "generator_loss"]
 
 def discriminator_loss(real: Tensor, fake: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
     """(d_loss_real, d_loss_fake), each of shape (), from the logits (N, 1) of real and of generated pictures."""
-    return _against(real, 1 - label_smoothing), _against(fake, 0)
+    return ops.bce_with_logits(real, 1 - label_smoothing), ops.bce_with_logits(fake, 0)
 
 
 def generator_loss(fake: Tensor) -> Tensor:
     """g_loss, of shape (), from the logits (N, 1) of generated pictures."""
-    return _against(fake, 1)
-
-
-def _against(logits: Tensor, target: float) -> Tensor:
-    targets = Tensor(logits.device.full(logits.data, logits.shape, target), logits.device)
-    return ops.bce_with_logits(logits, targets)
+    return ops.bce_with_logits(fake, 1)

@@ -164,7 +164,7 @@ def batch_norm_inference(rng, shape):
 
 # ---- an element at a time: one shape ---------------------------------------------------------------------------------
 
-ELEMENTS = [((),), ((1,),), ((255,),), ((257,),), ((3, 5, 7, 11),)]
+ELEMENTS = [((),), ((1,),), ((255,),), ((1023,),), ((4, 256),), ((1025,),), ((3, 5, 7, 11),)]  # a block makes 1,024
 ANY = SHAPES.map(lambda shape: (shape,))
 
 
@@ -190,18 +190,23 @@ def tanh(rng, shape):
 
 
 @case(ELEMENTS, ANY)
+def tanh_grad(rng, shape):
+    return floats(rng, *shape), wide(rng, *shape)
+
+
+@case(ELEMENTS, ANY)
 def sigmoid(rng, shape):
     return (wide(rng, *shape),)
 
 
 @case(ELEMENTS, ANY)
 def bce_with_logits(rng, shape):
-    return wide(rng, *shape), np.asarray(rng.uniform(size=shape), np.float32)
+    return wide(rng, *shape), 0.875
 
 
 @case(ELEMENTS, ANY)
 def bce_with_logits_grad(rng, shape):
-    return bce_with_logits(rng, shape)
+    return floats(rng), *bce_with_logits(rng, shape)
 
 
 @case([((255,), 2.0), ((3, 5, 7, 11), 0.5), ((), -1.0)], st.tuples(SHAPES, st.sampled_from([-1.0, 0.5, 2.0, 3.0])))
@@ -211,7 +216,7 @@ def power(rng, shape, exponent):
 
 
 @case(
-    [((1,), 0), ((255, 1, 1025), 1), ((257,) * 33, 999)],  # the last: more than a table has rows
+    [((1,), 0), ((1023, 1, 1024, 1025), 1), ((257,) * 33, 999)],  # the last: more than a table has rows
     st.tuples(st.lists(PRIMES, min_size=1, max_size=4).map(tuple), st.integers(0, 10000)),
 )
 def adam(rng, sizes, step):
@@ -233,7 +238,13 @@ def full(rng, shape):
 # ---- broadcasting: a shape and which of its axes are stretched -------------------------------------------------------
 
 STRETCHES = st.tuples(SHAPES, st.integers(0, 15), st.integers(0, 15))
-BROADCASTS = [((257,), 0, 0), ((3, 5, 7, 11), 0, 7), ((3, 5, 7, 11), 13, 2), ((3, 5, 7, 11), 0, 15), ((), 0, 0)]
+BROADCASTS = [
+    ((1023,), 0, 0),
+    ((4, 256), 0, 0),
+    ((1025,), 0, 1),
+    *(((3, 5, 7, 11), *bits) for bits in [(0, 7), (13, 2), (0, 15), (6, 0), (9, 6), (5, 10)]),
+    ((), 0, 0),
+]
 
 
 def stretched(shape, bits):
@@ -265,12 +276,20 @@ def divide(rng, shape, a_bits, b_bits):
     return a, away_from_zero(b)
 
 
-@case(
-    [(shape, bits) for shape in [(257,), (3, 5, 7, 11), (2, 65, 33)] for bits in (0, 1, 2, 7, 15)],
-    STRETCHES.map(lambda s: s[:2]),
-)
+SUMS = [(shape, bits) for shape in [(257,), (3, 5, 7, 11), (2, 65, 33)] for bits in (0, 1, 2, 7, 15)]
+SUMS += [((7, 1025), 1), ((33, 300), 1)]  # short sums: a thread or four for each
+SUMS += [((40000,), 1), ((9001, 3), 1), ((2, 1100, 33), 2)]  # long ones, which are made in parts
+DRAWN_SUMS = STRETCHES.map(lambda s: s[:2])
+
+
+@case(SUMS, DRAWN_SUMS)
 def sum(rng, shape, bits):
     return floats(rng, *shape), tuple(axis for axis in range(len(shape)) if bits >> axis & 1)
+
+
+@case(SUMS, DRAWN_SUMS)
+def mean(rng, shape, bits):
+    return sum(rng, shape, bits)
 
 
 @case(BROADCASTS, STRETCHES)
@@ -310,7 +329,7 @@ def truncated_normal(rng, state, shape):
 
 
 @case(
-    [(1, 1, (1, 1, 1)), (5, 7, (11, 13, 3)), (3, 2, (16, 16, 1))],
+    [(1, 1, (1, 1, 1)), (5, 7, (11, 31, 3)), (5, 7, (25, 41, 1)), (3, 2, (16, 16, 4))],  # a block makes 1,024 numbers
     st.tuples(PRIMES, PRIMES, st.tuples(PRIMES, PRIMES, PRIMES)),
 )
 def image_batch(rng, m, n, picture):

@@ -168,22 +168,28 @@ def tanh(x):
 
 
 @bound
+def tanh_grad(gy, x):
+    """tanh, its square, the difference, the product. 1 and tanh² may cancel; their errors add up as their sizes do."""
+    return (gamma(2 * LIBM + 3) * abs(gy) * (1 + np.tanh(x) ** 2),)
+
+
+@bound
 def sigmoid(x):
     """exp above and below the line, a sum, a quotient."""
     return (gamma(2 * LIBM + 2) * REFERENCE.sigmoid(x),)
 
 
 @bound
-def bce_with_logits(logits, targets):
+def bce_with_logits(logits, target):
     """Each loss: exp, log1p (which does not enlarge a relative error), two sums; then n additions and a division."""
-    losses = np.maximum(logits, 0) + abs(logits * targets) + np.log1p(np.exp(-abs(logits)))
+    losses = np.maximum(logits, 0) + abs(logits * target) + np.log1p(np.exp(-abs(logits)))
     return (gamma(2 * LIBM + 2 + logits.size + 1) * losses.mean(),)
 
 
 @bound
-def bce_with_logits_grad(logits, targets):
-    """The sigmoid's, a subtraction, a division."""
-    return (gamma(2 * LIBM + 2 + 2) * (REFERENCE.sigmoid(logits) + targets) / logits.size,)
+def bce_with_logits_grad(g, logits, target):
+    """The sigmoid's, a subtraction, a product, a division; the target that is tried is float32."""
+    return (gamma(2 * LIBM + 2 + 3) * abs(g) * (REFERENCE.sigmoid(logits) + target) / logits.size,)
 
 
 @bound
@@ -217,6 +223,12 @@ def power(x, exponent):
 def sum(x, axes):
     """As many additions as there are numbers in a sum, less one."""
     return (gamma(x.size) * abs(x).sum(axis=axes, keepdims=True),)
+
+
+@bound
+def mean(x, axes):
+    """And a division for each run of axes, at most two; the counts that are tried are float32."""
+    return (gamma(x.size + 1) * abs(x).mean(axis=axes, keepdims=True),)
 
 
 @bound

@@ -1,10 +1,10 @@
 // adam.cu: one step of Adam (Kingma and Ba 2015, algorithm 1)      (minigan/optim.py)
 //
 // Shapes  of parameter i of a network: itself, its gradient, m and v (sizes[i],); step ()
+#include "../launch/elements.cuh"
 #include "../launch/table.cuh"
 
-constexpr int BLOCK = 256;           // threads
-constexpr int ELEMENTS = 4 * BLOCK;  // of one parameter, that a block moves
+constexpr int ELEMENTS = EACH * BLOCK;  // of one parameter, that a block moves
 
 // ---- adam_corrections -----------------------------------------------------------------------------------------------
 // The step is counted where the kernels are, so that a step that is launched again and again counts too. 1 - beta^step
@@ -21,13 +21,14 @@ extern "C" __global__ void adam_corrections(
 
 // ---- adam -----------------------------------------------------------------------------------------------------------
 // All parameters of a network in one launch: the gradients lie where the backward pass has left them.
-// Block   BLOCK threads, ELEMENTS elements of one parameter: a warp loads and stores 128 contiguous bytes of each array
+// Block   a thread moves EACH elements of one parameter, BLOCK apart
 // Launch  grid (blocks_of(sizes[0]) + blocks_of(sizes[1]) + ...), block (BLOCK)
-// Napkin  reads 4 floats, writes 3: 28 bytes an element for a dozen operations. Memory is all that counts.
+// Napkin  reads 4 floats, writes 3: 28 bytes an element for a dozen operations. Memory is all that counts, and it is kept
+//         busy: a thread has 4 EACH loads under way before it waits for the first.
 //
 // rest1 = 1 - beta1, rest2 = 1 - beta2: from the host, computed in double.
 __device__ int blocks_of(int size) {
-    return (size + ELEMENTS - 1) / ELEMENTS;
+    return (size - 1) / ELEMENTS + 1;
 }
 
 extern "C" __global__ void adam(
@@ -40,17 +41,21 @@ extern "C" __global__ void adam(
     float lr, float beta1, float beta2, float rest1, float rest2, float eps) {
     int i = 0, block = blockIdx.x;  // this block is number `block` of parameter i
     for (; block >= blocks_of(sizes.row[i]); ++i) block -= blocks_of(sizes.row[i]);
-    float* theta = parameters.row[i];
-    const float* gradient = gradients.row[i];
-    float *mean = m.row[i], *square = v.row[i];
-    const int end = min((block + 1) * ELEMENTS, sizes.row[i]);
+    const int size = sizes.row[i];
+    const float correction1 = corrections[0], correction2 = corrections[1];
 
-    for (int e = block * ELEMENTS + threadIdx.x; e < end; e += BLOCK) {
-        const float g = gradient[e];
-        mean[e] = beta1 * mean[e] + rest1 * g;
-        square[e] = beta2 * square[e] + rest2 * (g * g);
-        const float m_hat = mean[e] / corrections[0];
-        const float v_hat = square[e] / corrections[1];
+    float theta[EACH], gradient[EACH], mean[EACH], square[EACH];
+    load(theta, parameters.row[i], size, block);
+    load(gradient, gradients.row[i], size, block);
+    load(mean, m.row[i], size, block);
+    load(square, v.row[i], size, block);
+    for (int e = 0; e < EACH; ++e) {
+        mean[e] = beta1 * mean[e] + rest1 * gradient[e];
+        square[e] = beta2 * square[e] + rest2 * (gradient[e] * gradient[e]);
+        const float m_hat = mean[e] / correction1, v_hat = square[e] / correction2;
         theta[e] -= lr * m_hat / (sqrtf(v_hat) + eps);
     }
+    store(theta, parameters.row[i], size, block);
+    store(mean, m.row[i], size, block);
+    store(square, v.row[i], size, block);
 }

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kernels.adam.reference import in_fours
 from kernels.launch import TABLE, Source, empty
+from kernels.launch.elements import BLOCK, EACH
 
 __all__ = ["adam"]
 
 SOURCE = Source(__package__, "adam.cu")
-ELEMENTS = 1024  # that a block moves
+ELEMENTS = EACH * BLOCK  # of one parameter, that a block moves
 
 
 def adam(step, lr, beta1, beta2, eps, *arrays):
@@ -21,4 +22,4 @@ def adam(step, lr, beta1, beta2, eps, *arrays):
         group = fours[first : first + TABLE]
         sizes = [parameters.size for parameters, *_ in group]
         blocks = sum(-(-size // ELEMENTS) for size in sizes)
-        SOURCE.launch("adam", (blocks,), (256,), *zip(*group, strict=True), sizes, corrections, *numbers)
+        SOURCE.launch("adam", (blocks,), (BLOCK,), *zip(*group, strict=True), sizes, corrections, *numbers)

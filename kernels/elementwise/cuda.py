@@ -1,10 +1,12 @@
-"""Launches elementwise.cu: a thread an element; what broadcasting stretches has stride 0."""
+"""Launches elementwise.cu: a thread makes a few elements; what broadcasting stretches is read with steps of 0."""
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
 from numpy import broadcast_shapes
 
-from kernels.launch import Source, empty
+from kernels.launch import Source, elements, empty
 
 __all__ = ["add", "divide", "multiply", "power", "subtract"]
 
@@ -34,30 +36,27 @@ def divide(a, b):
 def power(x, exponent):
     """x to the power of one number, of the shape of x."""
     y = empty(x, x.shape)
-    SOURCE.launch("power", ((x.size + 255) // 256,), (256,), x, y, x.size, exponent)
+    SOURCE.launch("power", *elements(x.size), x, y, x.size, exponent)
     return y
 
 
 def binary(kernel, a, b):
     """One of the four kernels with two operands."""
     y = empty(a, broadcast_shapes(a.shape, b.shape))
-    if a.shape == b.shape:  # nothing is stretched: all axes are one
-        sizes, a_strides, b_strides = (1, 1, y.size), (0, 0, 0, 1), (0, 0, 0, 1)
-    else:
-        sizes, a_strides, b_strides = four_axes(y.shape)[1:], strides(a.shape), strides(b.shape)
-    SOURCE.launch(kernel, ((y.size + 255) // 256,), (256,), a, b, y, y.size, *sizes, *a_strides, *b_strides)
+    walks = *walk(a.shape, y.shape), *walk(b.shape, y.shape)
+    SOURCE.launch(kernel, *elements(y.size), a, b, y, y.size, *walks)
     return y
 
 
-def four_axes(shape):
-    """The shape with axes of length 1 before it, so that there are four."""
-    return (1,) * (4 - len(shape)) + tuple(shape)
-
-
-def strides(shape):
-    """Elements from one index to the next along each of four axes; 0 where the length is 1 and may be stretched."""
-    steps, step = [], 1
-    for length in reversed(four_axes(shape)):
-        steps.append(step if length > 1 else 0)
-        step *= length
-    return steps[::-1]
+def walk(operand, shape):
+    """(lengths, steps) by which an operand of that shape is read as if it had `shape`: see broadcast.cuh."""
+    lengths, steps, step = [], [], 1
+    for own, length in zip_longest(reversed(operand), reversed(shape), fillvalue=1):
+        moved = step if own > 1 else 0
+        if lengths and moved == lengths[-1] * steps[-1]:  # as if the axis after it went on
+            lengths[-1] *= length
+        elif length > 1:
+            lengths.append(length)
+            steps.append(moved)
+        step *= own
+    return [*lengths[:-1], 0], steps or [0]

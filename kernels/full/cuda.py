@@ -1,8 +1,8 @@
-"""Launches full.cu: a thread an element."""
+"""Launches full.cu: a thread makes a few elements."""
 
 from __future__ import annotations
 
-from kernels.launch import Source, empty
+from kernels.launch import Source, elements, empty
 
 __all__ = ["full"]
 
@@ -12,5 +12,5 @@ SOURCE = Source(__package__, "full.cu")
 def full(like, shape, value):
     """y of `shape`, where `like` lives, every element `value`."""
     y = empty(like, shape)
-    SOURCE.launch("full", ((y.size + 255) // 256,), (256,), y, y.size, value)
+    SOURCE.launch("full", *elements(y.size), y, y.size, value)
     return y

@@ -14,6 +14,7 @@
 // ---- words of the language ------------------------------------------------------------------------------------------
 #define __global__
 #define __device__
+#define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))

@@ -86,7 +86,7 @@ def join(package: str, file: str, text: str) -> str:
 _GLOBAL = re.compile(
     r'extern\s*"C"\s*__global__\s+void\s+(?:__launch_bounds__\s*\((?:[^()]|\([^()]*\))*\)\s*)?(\w+)\s*\(([^()]*)\)'
 )
-_TABLE = re.compile(r"const Table<(?P<row>[^<>]+)> (?P<name>\w+)")
+_TABLE = re.compile(r"const (?:__grid_constant__ )?Table<(?P<row>[^<>]+)> (?P<name>\w+)")
 _PARAMETER = re.compile(r"(?:(?P<const>const) )?(?P<ctype>[\w ]+?)(?P<pointer> ?\* ?(?:__restrict__ )?| )(?P<name>\w+)")
 
 

@@ -1,16 +1,18 @@
 // leaky_relu.cu: y = x where x > 0, else slope x      (minigan/ops/leaky_relu.py)
 //
 // Shapes  any; all arrays have `size` elements, float32, C-contiguous
-// Block   256 threads, a thread an element: a warp loads and stores 128 contiguous bytes
-// Launch  grid (size / 256, rounded up), block (256)
+// Block   a thread makes EACH elements of y, BLOCK apart
+#include "../launch/elements.cuh"
 
 // ---- leaky_relu -----------------------------------------------------------------------------------------------------
 extern "C" __global__ void leaky_relu(
     const float* __restrict__ x,  // (size,)
     float* __restrict__ y,        // (size,)
     int size, float slope) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
-    if (e < size) y[e] = x[e] > 0.0f ? x[e] : slope * x[e];
+    float mine[EACH];  // of x, then of y
+    load(mine, x, size);
+    for (float& value : mine) value = value > 0.0f ? value : slope * value;
+    store(mine, y, size);
 }
 
 // ---- leaky_relu_grad ------------------------------------------------------------------------------------------------
@@ -20,6 +22,9 @@ extern "C" __global__ void leaky_relu_grad(
     const float* __restrict__ x,   // (size,)
     float* __restrict__ gx,        // (size,)
     int size, float slope) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
-    if (e < size) gx[e] = x[e] > 0.0f ? gy[e] : slope * gy[e];
+    float mine[EACH], of_x[EACH];  // of gy, then of gx; of x
+    load(mine, gy, size);
+    load(of_x, x, size);
+    for (int i = 0; i < EACH; ++i) mine[i] = of_x[i] > 0.0f ? mine[i] : slope * mine[i];
+    store(mine, gx, size);
 }

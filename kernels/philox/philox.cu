@@ -3,7 +3,9 @@
 // Shapes  state (6,) uint32: two words of key, four of a 128-bit counter, the lowest first; out has `size` elements
 // Block   256 threads, a thread an element: a warp stores 128 contiguous bytes. Element e is word e % 4 of the cipher
 //         of counter + e / 4; each of a cipher block's four threads enciphers it anew: 20 products, and no waiting.
-// Launch  grid (size / 256, rounded up), block (256)
+// Launch  grid (size / 256, rounded up), block (256). size < 2^31
+// Napkin  4 bytes an element for 20 products, and for a normal number dozens of operations on doubles: arithmetic is what
+//         counts. Several elements a thread, as in launch/elements.cuh, would only make small arrays wait longer.
 //
 // The same bits on every device: floating point is double, with only + - * / and sqrt, which round exactly, in the
 // order of reference.py. This file is compiled without contraction: a * b + c rounds twice.
@@ -11,7 +13,7 @@
 constexpr int TERMS = 8;  // coefficients of each of the quantile's polynomials
 
 // Word e of the stream that begins at `state`.
-__device__ unsigned int word_at(const unsigned int* state, int e) {
+__device__ unsigned int word_at(const unsigned int* state, unsigned int e) {
     unsigned int k0 = state[0], k1 = state[1];
     unsigned int c[4];  // counter + e / 4, with its carries; then what the rounds make of it
     unsigned long long carry = e / 4;
@@ -37,7 +39,7 @@ __device__ unsigned int word_at(const unsigned int* state, int e) {
 }
 
 // (word + 1/2) / 2^32: in (0, 1), never 0 or 1. Exact.
-__device__ double unit_at(const unsigned int* state, int e) {
+__device__ double unit_at(const unsigned int* state, unsigned int e) {
     return (word_at(state, e) + 0.5) * 0x1p-32;
 }
 
@@ -94,7 +96,7 @@ extern "C" __global__ void philox(
     const unsigned int* __restrict__ state,  // (6,)
     unsigned int* __restrict__ words,        // (blocks, 4), `size` words
     int size) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned int e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e < size) words[e] = word_at(state, e);
 }
 
@@ -119,7 +121,7 @@ extern "C" __global__ void uniform(
     const unsigned int* __restrict__ state,  // (6,)
     float* __restrict__ out,                 // (size,)
     int size, double low, double high) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned int e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e < size) out[e] = (float)(low + (high - low) * unit_at(state, e));
 }
 
@@ -128,7 +130,7 @@ extern "C" __global__ void normal(
     const unsigned int* __restrict__ state,  // (6,)
     float* __restrict__ out,                 // (size,)
     int size, double mean, double std) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned int e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e < size) out[e] = (float)(mean + std * quantile(unit_at(state, e)));
 }
 
@@ -139,6 +141,6 @@ extern "C" __global__ void truncated_normal(
     float* __restrict__ out,                 // (size,)
     int size, double mean, double std) {
     const double below = 0.022750131948179195, within = 0.9544997361036416;  // Phi(-2), 1 - 2 Phi(-2)
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned int e = blockIdx.x * blockDim.x + threadIdx.x;
     if (e < size) out[e] = (float)(mean + std * quantile(below + within * unit_at(state, e)));
 }

@@ -1,8 +1,8 @@
-"""Launches sigmoid.cu: a thread an element."""
+"""Launches sigmoid.cu: a thread makes a few elements."""
 
 from __future__ import annotations
 
-from kernels.launch import Source, empty
+from kernels.launch import Source, elements, empty
 
 __all__ = ["sigmoid"]
 
@@ -12,5 +12,5 @@ SOURCE = Source(__package__, "sigmoid.cu")
 def sigmoid(x):
     """y of the shape of x, between 0 and 1."""
     y = empty(x, x.shape)
-    SOURCE.launch("sigmoid", ((x.size + 255) // 256,), (256,), x, y, x.size)
+    SOURCE.launch("sigmoid", *elements(x.size), x, y, x.size)
     return y

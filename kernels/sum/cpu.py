@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from kernels.sum.reference import broadcast_to
 from kernels.threads import share
 
-__all__ = ["broadcast_to", "sum"]
+__all__ = ["broadcast_to", "mean", "sum"]
 
 GRAIN = 1 << 15  # numbers that one thread adds up before another is woken
 
@@ -24,3 +26,8 @@ def sum(x, axes):
 
     share(part, len(x), grain=max(1, GRAIN * len(x) // x.size))
     return np.asarray(sums.sum(axis=0, keepdims=True) if 0 in axes else sums, np.float32)
+
+
+def mean(x, axes):
+    """The mean of x over `axes`; otherwise as `sum`."""
+    return np.asarray(sum(x, axes) / np.float32(prod(x.shape[axis] for axis in axes)))

@@ -1,42 +1,84 @@
-"""Launches sum.cu: once for every run of neighbouring axes that are summed."""
+"""Launches sum.cu: for every run of neighbouring axes that are summed once, or if it is long twice."""
 
 from __future__ import annotations
 
 from itertools import groupby
 from math import prod
 
-from kernels.elementwise.cuda import four_axes, strides
-from kernels.launch import Source, empty
+from kernels.elementwise.cuda import walk
+from kernels.launch import Source, elements, empty, multiprocessors
 
-__all__ = ["broadcast_to", "sum"]
+__all__ = ["broadcast_to", "mean", "sum"]
 
 SOURCE = Source(__package__, "sum.cu")
+BLOCK, AHEAD = 256, 16  # threads; numbers that each loads before it adds them
+RESIDENT = 2  # blocks with which a multiprocessor has enough under way
+WAITS = 4  # times at least that a thread of a part loads so many
 
 
 def sum(x, axes):
     """x summed over `axes` (a tuple of axes, each >= 0), which stay with length 1."""
+    return added_up(x, axes, mean=False)
+
+
+def mean(x, axes):
+    """The mean of x over `axes`; otherwise as `sum`."""
+    return added_up(x, axes, mean=True)
+
+
+def added_up(x, axes, mean):
+    """x summed over one run of neighbouring axes after the other, or its mean."""
     if not axes:
         return x.copy()
     for summed, run in groupby(range(x.ndim), key=lambda axis: axis in axes):
         if summed:
-            x = sum_run(x, list(run))
+            x = sum_run(x, list(run), mean)
     return x
 
 
-def sum_run(x, run):
-    """x summed over a run of neighbouring axes: x is seen as (A,B,C), where B is all of them."""
+def sum_run(x, run, mean=False):
+    """x summed over a run of neighbouring axes, or its mean: x is seen as (A,B,C), where B is all of them."""
     first, last = run[0], run[-1]
-    b, c = prod(x.shape[first : last + 1]), prod(x.shape[last + 1 :])
+    a, b, c = prod(x.shape[:first]), prod(x.shape[first : last + 1]), prod(x.shape[last + 1 :])
     y = empty(x, (*x.shape[:first], *[1] * len(run), *x.shape[last + 1 :]))
-    lanes = min(32, 1 << (c - 1).bit_length())  # the least power of two that covers C
-    a = y.size // c
-    SOURCE.launch("sum", (a * -(-c // lanes),), (lanes, 256 // lanes), x, y, b, c)
+    divisor = b if mean else 1
+    parts = parts_of(a, b, c, multiprocessors(x))
+    if parts == 1:
+        launch(x, y, a, b, c, 1, divisor)
+    else:
+        partial = empty(x, (parts, a, c))
+        launch(x, partial, a, b, c, parts, 1)
+        launch(partial, y, 1, parts, a * c, 1, divisor)
     return y
+
+
+def launch(x, y, a, b, c, parts, divisor):
+    """y (parts,A,C), of x (A,B,C)."""
+    lanes = lanes_of(b, c)
+    grid = (a * -(-c // lanes), parts)
+    SOURCE.launch("sum", grid, (lanes, BLOCK // lanes), x, y, a, b, c, -(-b // parts), divisor)
+
+
+def lanes_of(b, c):
+    """How many columns a block has. Eight threads, or fewer, share one, unless there are not so many columns."""
+    threads = min(8, power_of_two(-(-b // AHEAD)))
+    return min(BLOCK // threads, power_of_two(c))
+
+
+def parts_of(a, b, c, multiprocessors):
+    """In how many parts sums of b are made: blocks for all multiprocessors, unless their threads would have little."""
+    lanes = lanes_of(b, c)
+    blocks = a * -(-c // lanes)
+    return max(1, min(-(-RESIDENT * multiprocessors // blocks), b // (WAITS * AHEAD * (BLOCK // lanes))))
+
+
+def power_of_two(n):
+    """The least that is n or more."""
+    return 1 << (n - 1).bit_length()
 
 
 def broadcast_to(x, shape):
     """x repeated to `shape` by NumPy's broadcasting, in memory of its own."""
     y = empty(x, shape)
-    grid = ((y.size + 255) // 256,)
-    SOURCE.launch("broadcast_to", grid, (256,), x, y, y.size, *four_axes(shape)[1:], *strides(x.shape))
+    SOURCE.launch("broadcast_to", *elements(y.size), x, y, y.size, *walk(x.shape, y.shape))
     return y

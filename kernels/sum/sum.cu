@@ -1,29 +1,45 @@
-// sum.cu: y[a, c] = sum over b of x[a, b, c], and the broadcast back      (minigan/ops/sum.py)
+// sum.cu: y[a, c] = sum over b of x[a, b, c], their mean, and the broadcast back      (minigan/ops/sum.py)
 //
 // Shapes  as each kernel says; float32, C-contiguous
-
-constexpr int BLOCK = 256;  // threads
+#include "../elementwise/broadcast.cuh"
+#include "../launch/elements.cuh"
 
 // ---- sum ------------------------------------------------------------------------------------------------------------
+// y[part, a, c] = the sum over a part of b, `step` long, divided by `divisor`: 1, or for a mean how many b there are.
 // Block   (lanes, BLOCK / lanes): thread (tx, ty) has column tx of a tile of `lanes` columns and begins at b = ty.
-//         lanes is the least power of two that covers C, at most 32: neighbouring threads read neighbouring floats,
-//         across the columns if C is large and along b if C is 1.
-// Launch  grid (A * tiles of C), block (lanes, BLOCK / lanes)
+//         Neighbouring threads read neighbouring floats, across the columns if C is large and along b if C is 1. The
+//         shorter the sum and the more columns, the fewer threads share one: cuda.py.
+// Launch  grid (A * tiles of C, parts), block (lanes, BLOCK / lanes)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
-// Sums    thread ty adds b = ty, ty + blockDim.y, ... in this order; then a tree over ty: the lower half
-//         takes the upper, and so on.
-extern "C" __global__ void __launch_bounds__(256) sum(
+// Sums    thread ty adds b = ty, ty + blockDim.y, ... of its part in this order; then a tree over ty: the lower half
+//         takes the upper, and so on. Parts are added up by a second launch, for which they are b.
+// Napkin  4 bytes for an addition. 2 blocks a multiprocessor, with AHEAD floats a thread under way, have 32 KB under way,
+//         where 25 are needed (launch/elements.cuh). A second launch takes as long as three of its waits for memory: cuda.py
+//         makes parts only if each waits four times or more.
+constexpr int AHEAD = 16;
+
+extern "C" __global__ void __launch_bounds__(BLOCK) sum(
     const float* __restrict__ x,  // (A,B,C)
-    float* __restrict__ y,        // (A,C)
-    int B, int C) {
+    float* __restrict__ y,        // (parts,A,C)
+    int A, int B, int C, int step, float divisor) {
     __shared__ float partial[BLOCK];
     const int tiles = (C + blockDim.x - 1) / blockDim.x;
     const int a = blockIdx.x / tiles, c = blockIdx.x % tiles * blockDim.x + threadIdx.x;
-    const int rows = c < C ? B : 0;  // a thread beyond the last column sums nothing but meets every barrier
+    const unsigned end = c < C ? min((unsigned)B, (blockIdx.y + 1) * step) : 0;  // beyond C, nothing but barriers
     const int thread = threadIdx.y * blockDim.x + threadIdx.x;
+    const float* column = x + (long long)a * B * C + c;  // (B,), C apart
 
     float total = 0.0f;
-    for (int b = threadIdx.y; b < rows; b += blockDim.y) total += x[((long long)a * B + b) * C + c];
+    for (unsigned b = blockIdx.y * step + threadIdx.y; b < end; b += AHEAD * blockDim.y) {
+        float next[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) {
+            const unsigned row = b + i * blockDim.y;
+            next[i] = row < end ? column[(long long)row * C] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) total += next[i];
+    }
 
     partial[thread] = total;
     __syncthreads();
@@ -31,18 +47,18 @@ extern "C" __global__ void __launch_bounds__(256) sum(
         if (threadIdx.y < half) partial[thread] += partial[thread + half * blockDim.x];
         __syncthreads();
     }
-    if (threadIdx.y == 0 && c < C) y[(long long)a * C + c] = partial[thread];
+    if (threadIdx.y == 0 && c < C) y[((long long)blockIdx.y * A + a) * C + c] = partial[thread] / divisor;
 }
 
 // ---- broadcast_to ---------------------------------------------------------------------------------------------------
-// y[n,h,w,c] = x at its strides: a step along axis h of y moves x_h elements in x, and 0 where x is stretched.
-// Block   BLOCK threads, a thread an element of y: a warp stores 128 contiguous bytes
-// Launch  grid (size / BLOCK, rounded up), block (BLOCK)
+// Block   a thread makes EACH elements of y, BLOCK apart
 extern "C" __global__ void broadcast_to(
     const float* __restrict__ x,
-    float* __restrict__ y,  // (N,H,W,C), `size` elements
-    int size, int H, int W, int C, int x_n, int x_h, int x_w, int x_c) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
-    const int n = e / C / W / H, h = e / C / W % H, w = e / C % W, c = e % C;
-    if (e < size) y[e] = x[n * x_n + h * x_h + w * x_w + c * x_c];
+    float* __restrict__ y,  // (size,), of any shape
+    int size, const __grid_constant__ Table<int> lengths, const __grid_constant__ Table<int> steps) {
+    float mine[EACH] = {};
+#pragma unroll
+    for (int i = 0; i < EACH; ++i)
+        if (element(i) < size) mine[i] = x[position(element(i), lengths, steps)];
+    store(mine, y, size);
 }

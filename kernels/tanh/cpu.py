@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from kernels.tanh.reference import tanh
+from kernels.tanh.reference import tanh, tanh_grad
 
-__all__ = ["tanh"]
+__all__ = ["tanh", "tanh_grad"]

@@ -1,16 +1,16 @@
-"""bce_with_logits: how badly logits l predict targets t, a number for the whole batch.
+"""bce_with_logits: how badly logits l predict a target t, a number for the whole batch.
 
 The probability of "real" is s = sigmoid(l), and the binary cross-entropy is -t log s - (1-t) log(1-s). With
 log s = -log(1 + e^-l) and log(1-s) = -l - log(1 + e^-l) it becomes
 
     L = mean of  l - l t + log(1 + e^-l)  =  mean of  max(l,0) - l t + log(1 + e^-|l|)
 
-where the last form overflows for no l. From d log(1+e^-l)/dl = s - 1, with n elements,
+where the last form overflows for no l. t is a constant, the same for all: what a batch is, real or generated, all of
+its pictures are. From d log(1+e^-l)/dl = s - 1, with n elements,
 
     gl = g (s - t) / n                                                             (bce_with_logits_grad)
-    gt = -g l / n
 
-and once more, for gradients of gradients: d gl/dl = g s (1-s) / n and d gl/dt = -g / n.
+and once more, for gradients of gradients: d gl/dg = (s - t) / n and d gl/dl = g s (1-s) / n.
 (Goodfellow et al. 2014, equation 1, is the game that this loss scores.)
 """
 
@@ -18,41 +18,42 @@ from __future__ import annotations
 
 from minigan.autograd import Op, Tensor
 from minigan.ops.sigmoid import sigmoid
+from minigan.ops.sum import sum
 
 __all__ = ["bce_with_logits"]
 
 
 class BceWithLogits(Op):
-    """The mean loss from logits and targets."""
+    """The mean loss from logits."""
 
-    def forward(self, device, logits, targets):
-        return device.bce_with_logits(logits, targets)
+    def __init__(self, target: float):
+        self.target = target
+
+    def forward(self, device, logits):
+        return device.bce_with_logits(logits, self.target)
 
     def backward(self, g):
-        logits, targets = self.inputs
-        need_logits, need_targets = self.needs
-        return (
-            g * BceWithLogitsGrad()(logits, targets) if need_logits else None,
-            g * logits * (-1 / logits.size) if need_targets else None,
-        )
+        (logits,) = self.inputs
+        return (BceWithLogitsGrad(self.target)(g, logits),)
 
 
 class BceWithLogitsGrad(Op):
-    """(s - t) / n from logits and targets."""
+    """gl from g and logits."""
 
-    def forward(self, device, logits, targets):
-        return device.bce_with_logits_grad(logits, targets)
+    def __init__(self, target: float):
+        self.target = target
 
-    def backward(self, gg):
-        logits, targets = self.inputs
+    def forward(self, device, g, logits):
+        return device.bce_with_logits_grad(g, logits, self.target)
+
+    def backward(self, ggl):
+        g, logits = self.inputs
         s = sigmoid(logits)
-        return gg * s * (1 - s) * (1 / logits.size), gg * (-1 / targets.size)
+        return sum(ggl * (s - self.target)) * (1 / logits.size), ggl * g * s * (1 - s) * (1 / logits.size)
 
 
-def bce_with_logits(logits: Tensor, targets: Tensor) -> Tensor:
-    """The mean over all elements, shape (). `logits` and `targets` have one shape; targets lie in [0, 1]."""
-    if logits.shape != targets.shape:
-        raise ValueError(
-            f"bce_with_logits: logits have shape {logits.shape} and targets {targets.shape}; make them equal"
-        )
-    return BceWithLogits()(logits, targets)
+def bce_with_logits(logits: Tensor, target: float) -> Tensor:
+    """The mean over all elements, shape (). target: one number in [0, 1]."""
+    if not 0 <= target <= 1:
+        raise ValueError(f"bce_with_logits: target is {target!r}; it must lie between 0 (generated) and 1 (real)")
+    return BceWithLogits(target)(logits)

@@ -2,12 +2,10 @@
 
 sum and broadcast_to are each other's gradient. Let y = sum of x over some axes. Every x enters one y with weight 1, so
 gx repeats gy along those axes: broadcast_to. Let y repeat x. Every x enters several y with weight 1, so gx adds up gy
-over the repeated axes: sum.
+over the repeated axes: sum. The mean of n of them is their sum over n, and so is its gradient: broadcast_to of gy / n.
 """
 
 from __future__ import annotations
-
-import math
 
 from minigan.autograd import Op, Tensor
 from minigan.ops.reshape import reshape
@@ -29,6 +27,20 @@ class Sum(Op):
         return (broadcast_to(g, x.shape),)
 
 
+class Mean(Op):
+    """Over `axes`, likewise."""
+
+    def __init__(self, axes: tuple[int, ...]):
+        self.axes = axes
+
+    def forward(self, device, x):
+        return device.mean(x, self.axes)
+
+    def backward(self, g):
+        (x,) = self.inputs
+        return (broadcast_to(g * (g.size / x.size), x.shape),)
+
+
 class BroadcastTo(Op):
     """By NumPy's rule: align the shapes at the right, repeat along axes of length 1."""
 
@@ -48,15 +60,12 @@ def sum(x: Tensor, axes: int | tuple[int, ...] | None = None, keepdims: bool = F
 
     Raises ValueError for an axis that x does not have, or has twice.
     """
-    axes = _axes("sum", x, axes)
-    y = Sum(axes)(x) if axes else x
-    return y if keepdims else reshape(y, tuple(n for axis, n in enumerate(x.shape) if axis not in axes))
+    return _reduced(Sum, x, axes, keepdims)
 
 
 def mean(x: Tensor, axes: int | tuple[int, ...] | None = None, keepdims: bool = False) -> Tensor:
     """The mean over `axes`; otherwise as `sum`."""
-    axes = _axes("mean", x, axes)
-    return sum(x, axes, keepdims) / math.prod(x.shape[axis] for axis in axes)
+    return _reduced(Mean, x, axes, keepdims)
 
 
 def broadcast_to(x: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -77,6 +86,13 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     aligned = (1,) * (g.ndim - len(shape)) + shape
     axes = tuple(axis for axis in range(g.ndim) if aligned[axis] == 1 and g.shape[axis] > 1)
     return reshape(sum(g, axes, keepdims=True), shape)
+
+
+def _reduced(op: type[Op], x: Tensor, axes: int | tuple[int, ...] | None, keepdims: bool) -> Tensor:
+    """Sum or Mean of x; without axes it is x itself."""
+    axes = _axes(op.__name__.lower(), x, axes)
+    y = op(axes)(x) if axes else x
+    return y if keepdims else reshape(y, tuple(n for axis, n in enumerate(x.shape) if axis not in axes))
 
 
 def _axes(name: str, x: Tensor, axes: int | tuple[int, ...] | None) -> tuple[int, ...]:
