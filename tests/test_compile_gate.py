@@ -1,6 +1,7 @@
 """The compile gate: every kernel, with every set of constants in use, to machine code for every architecture.
 
-NVRTC needs no GPU. What it refuses fails, and so does what it warns of and a kernel that spills registers to memory.
+NVRTC needs no GPU. What it refuses fails, and so does what it warns of, a kernel that spills registers to memory, and
+one whose arrays are not in registers to begin with.
 `pytest tests/test_compile_gate.py -s` shows what each kernel takes on each architecture.
 """
 
@@ -78,6 +79,7 @@ def gate(source, defines, architecture, major):
         return [], [f"{where}: {error}"]
     wrong = [f"{where}: {warning}" for warning in cubin.warnings]
     wrong += [f"{where}: {name} spills {usage.spilled} bytes" for name, usage in cubin.usage.items() if usage.spilled]
+    wrong += [f"{where}: {name} has {usage.stack} bytes of stack" for name, usage in cubin.usage.items() if usage.stack]
     wrong += [f"{where}: no report of {kernel}" for kernel in source.kernels if kernel not in cubin.usage]
     lines = [
         f"{where:55} {name:20} {usage.registers:3} registers {usage.shared:5} bytes shared {usage.stack:3} bytes stack"
@@ -87,7 +89,7 @@ def gate(source, defines, architecture, major):
 
 
 def test_compiles_for_every_architecture(variants, nvrtc):
-    """No error, no warning, no spill."""
+    """No error, no warning, no spill, no stack."""
     builds = {(launch.source, launch.defines) for launch in variants}
     jobs = [(*build, architecture, nvrtc) for build in builds for architecture in architectures(build[0])]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -113,10 +115,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) planted(float* x) {  // (BLO
         (GOOD.replace("kept[99 - i]", "kept[99 - j]"), 128, r'planted.cu\(6\): error: identifier "j" is undefined'),
         (GOOD.replace("float kept", "int unused; float kept"), 128, r'planted.cu\(3\): warning.*"unused" was declared'),
         (GOOD, 1024, r"planted.cu BLOCK=1024 sm_80: planted spills \d+ bytes"),  # 65536 registers / 1024 threads = 64
+        (GOOD.replace("kept[99 - i]", "kept[(int)x[i]]"), 128, "planted has 400 bytes of stack"),
     ],
 )
 def test_gate_fails(nvrtc, text, block, message):
-    """The gate sees a planted error, a planted warning and a planted spill, and passes the kernel without them."""
+    """The gate sees a planted error, a warning, a spill and an array not in registers, and passes what has none."""
     assert gate(Source("tests", "planted.cu", text=GOOD), {("BLOCK", 128)}, "sm_80", nvrtc)[1] == []
     _, wrong = gate(Source("tests", "planted.cu", text=text), {("BLOCK", block)}, "sm_80", nvrtc)
     assert wrong

@@ -49,7 +49,7 @@ def test_signature():
 
 TABLES = """
 #include "../launch/table.cuh"
-extern "C" __global__ void add_up(const Table<const float*> x, const Table<int> n, float* total) {
+extern "C" __global__ void add_up(const Table<const float*> x, const __grid_constant__ Table<int> n, float* total) {
     for (int i = 0; i < 3; ++i)
         for (int e = 0; e < n.row[i]; ++e) *total += x.row[i][e];
 }

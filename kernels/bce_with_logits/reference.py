@@ -20,5 +20,5 @@ def bce_with_logits(logits, target):
 
 
 def bce_with_logits_grad(g, logits, target):
-    """g, of shape (), times the gradient of the mean with respect to the logits, of their shape: g (sigmoid(l) - t) / n."""
+    """g (), times the gradient of the mean with respect to the logits, of their shape: g (sigmoid(l) - t) / n."""
     return np.asarray(g * (sigmoid(logits) - target) / logits.size)

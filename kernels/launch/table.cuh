@@ -1,7 +1,8 @@
 // table.cuh: several arrays, or numbers, as one parameter of a kernel      (kernels/launch/signature.py)
 //
 // They travel with the launch, as every number does. No table has to be copied to the GPU before it, and a launch that is
-// captured in a graph keeps its own.
+// captured in a graph keeps its own. A kernel that hands one on to a function says `const __grid_constant__ Table<..>`, so
+// that it is read where it is: every thread would make a copy of its own first.
 
 template <class T>
 struct Table {

@@ -48,8 +48,12 @@ class BceWithLogitsGrad(Op):
 
     def backward(self, ggl):
         g, logits = self.inputs
+        need_g, need_logits = self.needs
         s = sigmoid(logits)
-        return sum(ggl * (s - self.target)) * (1 / logits.size), ggl * g * s * (1 - s) * (1 / logits.size)
+        return (
+            sum(ggl * (s - self.target)) * (1 / logits.size) if need_g else None,
+            ggl * g * s * (1 - s) * (1 / logits.size) if need_logits else None,
+        )
 
 
 def bce_with_logits(logits: Tensor, target: float) -> Tensor:

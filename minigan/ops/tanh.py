@@ -2,7 +2,10 @@
 
     dtanh/dx = 1 - tanh²        so        gx = gy (1 - tanh²)                      (tanh_grad)
 
-and once more, for gradients of gradients: gx is linear in gy with the same weights, and dgx/dx = -2 gy tanh (1 - tanh²).
+and once more, for gradients of gradients: gx is linear in gy with the same weights, and
+
+    dgx/dx = -2 gy tanh (1 - tanh²)
+
 tanh is computed again in backward rather than kept: it makes the gradient an ordinary function of x, on the tape.
 """
 
