@@ -32,7 +32,8 @@ FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for t
 LADDER = {  # the ways of convolution, from the plainest on, in each precision that they have
     ("naive", "fp32"): "naive",
     ("tiled", "fp32"): "tiled",
-    ("auto", "fp32"): "register-tiled",
+    ("direct", "fp32"): "register-tiled",
+    ("auto", "fp32"): "Winograd",
     ("tensor", "tf32"): "tensor cores",
     ("tensor", "bf16"): "tensor cores",
 }

@@ -121,11 +121,11 @@ _MAKE = {
     "reference": lambda **chosen: Device("reference", "reference", (np.float32, np.float64), **chosen),
 }
 PRECISIONS = ("fp32", "tf32", "bf16")
-# Which module of kernels/conv2d, by way of convolution and precision. The direct sum is the only one that a GPU knows.
+# Which module of kernels/conv2d, by way of convolution and precision.
 _RUNGS = {"naive": {"fp32": "naive"}, "tiled": {"fp32": "tiled"}, "registers": {"fp32": "cuda"}}
 _OLDER_GPU = {"auto": {"fp32": "cuda"}, "direct": {"fp32": "cuda"}, **_RUNGS}
 _TENSOR = {"tf32": "tf32", "bf16": "bf16"}
-_GPU = {"auto": {"fp32": "fp32", **_TENSOR}, "direct": {"fp32": "fp32", **_TENSOR}, **_RUNGS, "tensor": _TENSOR}
+_GPU = {"auto": {"fp32": "fp32", **_TENSOR}, "direct": {"fp32": "fp32_direct", **_TENSOR}, **_RUNGS, "tensor": _TENSOR}
 
 
 def _ways_of_cuda() -> dict:
@@ -170,8 +170,9 @@ def device(name: str, conv: str = "auto", precision: str = "fp32") -> Device:
     """The device of that name, made once for each way of convolution and precision that it has.
 
     conv: "auto" convolves in the way that is fastest for each shape, "direct" by the definition. On a GPU, "naive",
-    "tiled", "registers" and "tensor" are rungs of a ladder to read and to compare; "auto" has the uppermost for each
-    precision. precision: of the numbers that are multiplied, "tf32" and "bf16" on tensor cores; sums are in float32.
+    "tiled", "registers" and "tensor" are rungs of a ladder to read and to compare; "direct" has the uppermost of each
+    precision, and "auto" Winograd's algorithm beside it, in float32. precision: of the numbers that are multiplied,
+    "tf32" and "bf16" on tensor cores; sums are in float32.
 
     Raises
     ------

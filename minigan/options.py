@@ -179,8 +179,8 @@ def _parser() -> Parser:
     add(
         "--conv",
         choices=CONVOLUTIONS,
-        help="how to convolve, to read and to compare: direct, by the definition, on the CPU; naive, tiled, registers, "
-        "tensor (cores) on a GPU; auto (default) is the fastest",
+        help="how to convolve, to read and to compare: direct, by the definition; naive, tiled, registers, tensor "
+        "(cores) on a GPU; auto (default) is the fastest",
     )
     add(
         "--precision",

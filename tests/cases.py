@@ -55,6 +55,13 @@ def fixed(kernel: str) -> list[tuple]:
     return [CASES[kernel].arguments(np.random.default_rng(0), *sizes) for sizes in CASES[kernel].fixed]
 
 
+def many_tiles(kernel: str) -> list[tuple]:
+    """The arguments of a convolution that Winograd's algorithm takes on a GPU; of any other kernel, none."""
+    if kernel not in ("conv2d", "conv2d_transpose", "conv2d_weight_grad"):
+        return []
+    return [CASES[kernel].arguments(np.random.default_rng(0), *MANY_TILES)]
+
+
 def drawn(kernel: str) -> st.SearchStrategy[tuple]:
     """A strategy of arguments."""
     seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -96,6 +103,8 @@ CONVOLUTIONS = [
     (2, 7, 9, 2, 7, (5, 5, 1), 2),
     (3, 9, 7, 1, 64, (5, 5, 2), 2),
 ]
+# 64 tiles, two in a picture, of which the lower ends in its middle
+MANY_TILES = (32, 12, 7, 4, 8, (4, 4, 2), 1)
 
 
 def form(rng, n, h, width, c, k, window, padding):

@@ -36,9 +36,11 @@ PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
     "conv2d, few": program("conv2d.few", "conv2d.cuda"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
-    "conv2d, fp32": program("conv2d.pipeline", "conv2d.fp32"),
+    "conv2d, fp32": program("conv2d.pipeline", "conv2d.fp32_direct"),
     "conv2d, tf32": program("conv2d.pipeline", "conv2d.tf32"),
     "conv2d, bf16": program("conv2d.pipeline", "conv2d.bf16"),
+    "conv2d, tiles": program("conv2d.tiles_cuda", "conv2d.fp32"),
+    "conv2d, winograd": program("conv2d.winograd_cuda", "conv2d.fp32"),
 }
 
 
@@ -57,10 +59,13 @@ def planted(name, text):
 def results(module):
     """Every array that the kernels of a module make or change, one by one.
 
-    At the sizes of tests/cases.py: all kernels at their first, then all at their second, so that a difference is met
-    before every set of constants has been compiled.
+    At the sizes of tests/cases.py that are not drawn: all kernels at their first, then all at their second, so that a
+    difference is met before every set of constants has been compiled.
     """
-    calls = [[(getattr(module, kernel), arguments) for arguments in cases.fixed(kernel)] for kernel in module.__all__]
+    calls = [
+        [(getattr(module, kernel), arguments) for arguments in cases.fixed(kernel) + cases.many_tiles(kernel)]
+        for kernel in module.__all__
+    ]
     for kernel, arguments in filter(None, itertools.chain(*itertools.zip_longest(*calls))):
         made = kernel(*arguments)
         yield from made if isinstance(made, tuple) else [made]

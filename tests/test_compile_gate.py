@@ -17,7 +17,7 @@ import pytest
 from planting import PROGRAMS, results
 
 import kernels
-from kernels.conv2d import bf16, fp32, pipeline, tf32
+from kernels.conv2d import bf16, fp32, fp32_direct, pipeline, tf32, winograd, winograd_cuda
 from kernels.conv2d.plan import TILES
 from kernels.launch import Source, recording
 from kernels.launch import nvrtc as compiler
@@ -43,9 +43,15 @@ def variants():
             list(results(program.module))
         for tile in TILES:  # whichever this machine would have taken
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(pipeline, "plan", lambda *_, tile=tile: (tile, 1))
-                for module in (fp32, tf32, bf16):
+                for launcher in (pipeline, winograd_cuda):
+                    patch.setattr(launcher, "plan", lambda *_, tile=tile: (tile, 1))
+                for module in (fp32, fp32_direct, tf32, bf16):
                     list(results(module))
+        for algorithm in (winograd.Algorithm(m, r, 1, 0) for r, outputs in winograd.OUTPUTS.items() for m in outputs):
+            y, w = np.empty((1, 4, 4, 4), np.float32), np.empty((4, algorithm.r, algorithm.r, 4), np.float32)
+            x = winograd_cuda.conv2d_transpose(y, w, algorithm, (3 + algorithm.r, 3 + algorithm.r))
+            winograd_cuda.conv2d(x, w, algorithm, (4, 4))
+            winograd_cuda.conv2d_weight_grad(x, y, algorithm, (algorithm.r, algorithm.r))
     return launched
 
 

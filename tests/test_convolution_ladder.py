@@ -20,7 +20,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
 
 import kernels
-from kernels.conv2d import cuda, few, pipeline
+from kernels.conv2d import cuda, few, pipeline, winograd_cuda
 from kernels.conv2d.plan import TILES, plan
 from kernels.launch import host, recording
 from minigan import autograd, command, ops
@@ -70,7 +70,7 @@ def check_rounded(device, kernel, given):
 # ---- the rungs ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["direct", "naive", "tiled", "fp32", "tf32", "bf16"])
+@pytest.mark.parametrize("module", ["direct", "naive", "tiled", "fp32", "fp32_direct", "tf32", "bf16"])
 def test_contract(module):
     """Every way offers the functions of `reference`, with its signatures."""
     reference, other = (importlib.import_module(f"kernels.conv2d.{name}") for name in ("reference", module))
@@ -124,7 +124,7 @@ def test_sums_in_parts(gpu, kernel, monkeypatch):
 @pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
 def test_pipeline(gpu, precision, tile, seed, monkeypatch):
     """With every tile, and with sums in one part and in three: within the rounding of the operands."""
-    device = kernels.device(gpu, precision=precision)
+    device = kernels.device(gpu, "direct", precision)
     for number in (1, 3):
         monkeypatch.setattr(pipeline, "plan", lambda *_, chosen=(tile, number): chosen)
         with host.emulation(order=seed):
@@ -192,7 +192,7 @@ def test_stages_fit():
                 device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": precision})
                 game = Game(new_settings(parse(["--preset", preset])), device)
                 game.step(autograd.Tensor(np.empty((2, *game.networks.picture), np.float32), device))
-    asked = {launch.shared for launch in launched if launch.source is pipeline.SOURCE}
+    asked = {launch.shared for launch in launched if launch.source in (pipeline.SOURCE, winograd_cuda.SOURCE)}
     assert asked
     assert max(asked) <= 99 << 10
 

@@ -256,6 +256,8 @@ def test_no_kernel_leaves_its_arrays(sanitized):
             "heap-",
         ),  # beyond the launch's
         ("conv2d, bf16", "if (row < rows && column < columns)", "if (row < rows)", "heap-"),
+        ("conv2d, tiles", "bool inside = 0 <= h && h < H &&", "bool inside =", "heap-"),
+        ("conv2d, winograd", "line0 + line < lines && d0 + d < depth", "d0 + d < depth", "heap-"),
     ],
 )
 def test_missing_guard(sanitized, name, code, instead, error):

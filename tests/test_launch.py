@@ -181,6 +181,8 @@ def test_includes_are_joined(tmp_path, monkeypatch):
         "",
         "int after;",
     ]
+    written = Source("a_room", "a.cu", written={"tile.cuh": "constexpr int TILE = 9;"})  # by Python, and no file
+    assert written.text == Source("a_room", "a.cu").text.replace("8", "9")
 
 
 def test_cache(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ through N roundings is off by at most gamma(N) times the same computation with a
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
@@ -15,17 +16,32 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_kernels import gamma
+from test_kernels import gamma, poisoned
 
 import kernels
 from benchmarks.train_step import loss_bound
-from kernels.conv2d import cpu, direct, reference, winograd
+from kernels.conv2d import (
+    cpu,
+    direct,
+    fp32,
+    fp32_direct,
+    pipeline,
+    reference,
+    tiles_cuda,
+    winograd,
+    winograd_cpu,
+    winograd_cuda,
+)
+from kernels.conv2d.plan import TILES
+from kernels.conv2d.tiles_cuda import Tiles
+from kernels.lanes import PANEL
+from kernels.launch import host, recording
 from minigan.autograd import Tensor
 from minigan.nn import Conv2d, Conv2dTranspose
 from minigan.options import new_settings, parse
 from minigan.train import Game
 
-ALGORITHMS = [(m, r) for r, outputs in cpu.OUTPUTS.items() for m in outputs]
+ALGORITHMS = [(m, r) for r, outputs in winograd.OUTPUTS.items() for m in outputs]
 
 
 @pytest.mark.parametrize(("m", "r"), ALGORITHMS)
@@ -95,14 +111,23 @@ def bounds(x, w, y, algorithm):
     )
 
 
-def derivatives(module, x, w, y, stride, padding, algorithm=None):
-    """conv2d, conv2d_transpose and conv2d_weight_grad by a module with the contract, or by a Winograd algorithm."""
-    if algorithm:
-        return (
-            winograd.conv2d(x, w, algorithm, y.shape[1:3]),
-            winograd.conv2d_transpose(y, w, algorithm, x.shape[1:3]),
-            winograd.conv2d_weight_grad(x, y, algorithm, w.shape[1:3]),
-        )
+def transformed(module, x, w, y, algorithm):
+    """conv2d, conv2d_transpose and conv2d_weight_grad by winograd_cpu or winograd_cuda."""
+    return (
+        module.conv2d(x, w, algorithm, y.shape[1:3]),
+        module.conv2d_transpose(y, w, algorithm, x.shape[1:3]),
+        module.conv2d_weight_grad(x, y, algorithm, w.shape[1:3]),
+    )
+
+
+def on_gpu(device, x, w, y, algorithm):
+    """The same by winograd_cuda on that device, in memory that held NaN, as NumPy arrays."""
+    with poisoned():
+        return [device.numpy(a) for a in transformed(winograd_cuda, *map(device.array, (x, w, y)), algorithm)]
+
+
+def derivatives(module, x, w, y, stride, padding):
+    """The same by a module with the contract."""
     return (
         module.conv2d(x, w, stride, padding),
         module.conv2d_transpose(y, w, stride, padding, x.shape[1:3]),
@@ -114,35 +139,59 @@ def in_float64(*arrays):
     return [a.astype(np.float64) for a in arrays]
 
 
-def check(rng, n, height, width, c, k, filters, stride, padding, m):
+def check(compute, rng, n, height, width, c, k, filters, stride, padding, m):
+    """The three derivatives that compute(x, w, y, algorithm) gives."""
     x, w, y = cases.form(rng, n, height, width, c, k, (filters, filters, stride), padding)
     algorithm = winograd.Algorithm(m, -(-filters // stride), stride, padding)
     exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
-    found = derivatives(None, x, w, y, stride, padding, algorithm)
+    found = compute(x, w, y, algorithm)
     for result, want, bound in zip(found, exact, bounds(*in_float64(x, w, y), algorithm), strict=True):
-        assert np.all(abs(result - want) <= bound)
+        assert np.all(abs(result - want) <= bound)  # never true of NaN
 
 
 @st.composite
-def sizes(draw):
+def sizes(draw, largest, channels):
     """Tiles that end in the middle of a picture, one tile and many, more tiles than channels and fewer."""
     filters, stride = draw(st.sampled_from([(2, 1), (3, 1), (3, 2), (4, 2), (5, 2), (5, 1)]))
     padding = draw(st.integers(0, filters - 1))
-    height, width = (draw(st.integers(max(1, filters - 2 * padding), 19)) for _ in range(2))
-    m = draw(st.sampled_from(cpu.OUTPUTS[-(-filters // stride)]))
-    channels = st.sampled_from([32, 64])
-    return draw(st.integers(1, 5)), height, width, draw(channels), draw(channels), filters, stride, padding, m
+    height, width = (draw(st.integers(max(1, filters - 2 * padding), largest)) for _ in range(2))
+    m = draw(st.sampled_from(winograd.OUTPUTS[-(-filters // stride)]))
+    c, k = draw(st.sampled_from(channels)), draw(st.sampled_from(channels))
+    return draw(st.integers(1, 5)), height, width, c, k, filters, stride, padding, m
 
 
 def test_any_sizes():
     """The three derivatives are those of `reference` in float64, within the bound, at every element."""
 
     @settings(max_examples=40, deadline=None)
-    @given(st.integers(0, 2**32 - 1).map(np.random.default_rng), sizes())
+    @given(st.integers(0, 2**32 - 1).map(np.random.default_rng), sizes(19, [32, 64]))
     def law(rng, drawn):
-        check(rng, *drawn)
+        check(functools.partial(transformed, winograd_cpu), rng, *drawn)
 
     law()
+
+
+def test_any_sizes_on_a_gpu(gpu):
+    """The same of the `.cu` files, where the channels are fewer and larger than a block's."""
+    device = kernels.device(gpu)
+
+    @settings(max_examples=30, deadline=None)
+    @given(st.integers(0, 2**32 - 1).map(np.random.default_rng), sizes(11, [4, 12, 20, 68]))
+    def law(rng, drawn):
+        check(functools.partial(on_gpu, device), rng, *drawn)
+
+    law()
+
+
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+@pytest.mark.parametrize("parts", [1, 3])
+def test_any_plan_on_a_gpu(gpu, tile, parts, seed, monkeypatch):
+    """With every tile of a product, and with sums in one part and in three, whatever runs first."""
+    monkeypatch.setattr(winograd_cuda, "plan", lambda *_: (tile, parts))
+    compute, rng = functools.partial(on_gpu, kernels.device(gpu)), np.random.default_rng(seed)
+    with host.emulation(order=seed):
+        for c, k in [(12, 20), (36, 132)]:  # less than a tile each way, and a little more
+            check(compute, rng, 3, 9, 7, c, k, 4, 2, 1, 2)
 
 
 def test_views():
@@ -158,18 +207,33 @@ def test_many_groups(monkeypatch):
     """Pictures that go through in several groups, the last one smaller, give what they give all at once."""
     x, w, y = cases.form(np.random.default_rng(0), 23, 12, 20, 32, 32, (4, 4, 2), 1)  # 6 tiles a picture, 138 in all
     algorithm = winograd.Algorithm(4, 2, 2, 1)
-    monkeypatch.setattr(winograd, "CACHE", 1 << 40)
-    monkeypatch.setattr(winograd, "SHARED", 1 << 40)
-    at_once = derivatives(None, x, w, y, 2, 1, algorithm)
-    monkeypatch.setattr(winograd, "CACHE", 1)  # 4 pictures, whose tiles fill the rows of a product
-    monkeypatch.setattr(winograd, "SHARED", 2 * 4 * 25 * 6 * (4 * 32 + 32))  # 2 pictures
-    in_groups = derivatives(None, x, w, y, 2, 1, algorithm)
+    monkeypatch.setattr(winograd_cpu, "CACHE", 1 << 40)
+    monkeypatch.setattr(winograd_cpu, "SHARED", 1 << 40)
+    at_once = transformed(winograd_cpu, x, w, y, algorithm)
+    monkeypatch.setattr(winograd_cpu, "CACHE", 1)  # 4 pictures, whose tiles fill the rows of a product
+    monkeypatch.setattr(winograd_cpu, "SHARED", 2 * 4 * 25 * 6 * (4 * 32 + 32))  # 2 pictures
+    compare_groups(at_once, transformed(winograd_cpu, x, w, y, algorithm), bounds(*in_float64(x, w, y), algorithm)[2])
+
+
+def compare_groups(at_once, in_groups, bound):
+    """The same bits; but a weight gradient is added up in another order, and within its bound."""
     for a, b in zip(at_once[:2], in_groups[:2], strict=True):
         assert a.tobytes() == b.tobytes()
-    assert np.all(
-        abs(at_once[2] - in_groups[2]) <= bounds(*in_float64(x, w, y), algorithm)[2]
-    )  # added in another order
+    assert np.all(abs(at_once[2] - in_groups[2]) <= bound)
     assert at_once[2].tobytes() != in_groups[2].tobytes()
+
+
+def test_many_groups_on_a_gpu(gpu, monkeypatch):
+    """The same of the `.cu` files; and in groups the pictures' points never take more than what is said."""
+    x, w, y = cases.form(np.random.default_rng(0), 7, 12, 20, 4, 8, (4, 4, 2), 1)  # 6 tiles a picture
+    algorithm, device = winograd.Algorithm(4, 2, 2, 1), kernels.device(gpu)
+    at_once = on_gpu(device, x, w, y, algorithm)
+    two_pictures = 2 * 4 * 25 * 6 * (4 * 4 + 8)  # bytes; the filters' points take less
+    monkeypatch.setattr(winograd_cuda, "AT_ONCE", two_pictures)
+    tiles = Tiles(algorithm, y.shape[1:3])
+    assert winograd_cuda.groups(tiles, 7, 8, 16) == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
+    in_groups = on_gpu(device, x, w, y, algorithm)
+    compare_groups(at_once, in_groups, bounds(*in_float64(x, w, y), algorithm)[2])
 
 
 # ---- as exact as float32 convolution is ------------------------------------------------------------------------------
@@ -187,10 +251,9 @@ def layers(preset):
             shape = layer.output_shape(shape)
 
 
-def compare(name, fast, x, w, y, stride, padding):
-    """The errors of three derivatives beside those of the direct sum."""
+def compare(name, fast, plain, x, w, y, stride, padding):
+    """The errors of three derivatives beside those of the direct sum, `plain`."""
     exact = derivatives(reference, *in_float64(x, w, y), stride, padding)
-    plain = derivatives(direct, x, w, y, stride, padding)
     for kernel, a, b, want in zip(
         ("conv2d", "conv2d_transpose", "conv2d_weight_grad"), fast, plain, exact, strict=True
     ):
@@ -208,8 +271,20 @@ def test_every_algorithm_is_as_exact_as_the_direct_sum(m, r, n, seed):
     side = 16 if n == 1 else 8
     x, w, y = cases.form(np.random.default_rng(seed), n, side, side, 64, 128, (filters, filters, stride), filters // 2)
     padding = filters // 2
-    algorithm = winograd.Algorithm(m, r, stride, padding)
-    compare(f"m {m} r {r}", derivatives(None, x, w, y, stride, padding, algorithm), x, w, y, stride, padding)
+    fast = transformed(winograd_cpu, x, w, y, winograd.Algorithm(m, r, stride, padding))
+    compare(f"m {m} r {r}", fast, derivatives(direct, x, w, y, stride, padding), x, w, y, stride, padding)
+
+
+@pytest.mark.parametrize(("m", "r"), ALGORITHMS)
+def test_as_exact_as_the_direct_sum_on_a_gpu(gpu, m, r, seed):
+    """The root mean square error of the `.cu` files is at most 6 times that of their direct sum."""
+    device = kernels.device(gpu)
+    filters, stride = {2: (4, 2), 3: (5, 2), 5: (5, 1)}[r]
+    padding = filters // 2
+    x, w, y = cases.form(np.random.default_rng(seed), 2, 8, 8, 32, 32, (filters, filters, stride), padding)
+    fast = on_gpu(device, x, w, y, winograd.Algorithm(m, r, stride, padding))
+    plain = derivatives(fp32_direct, *map(device.array, (x, w, y)), stride, padding)
+    compare(f"{gpu} m {m} r {r}", fast, map(device.numpy, plain), x, w, y, stride, padding)
 
 
 @pytest.mark.parametrize("preset", ["radford64", "article128", "tiny32"])
@@ -219,11 +294,12 @@ def test_as_exact_as_the_direct_sum(preset, seed):
     found = set()
     for (h, width, c), (k, r, s, _), stride, padding in sorted(set(layers(preset))):
         x, w, y = cases.form(rng, 1, h, width, c, k, (r, s, stride), padding)
-        algorithm = cpu.algorithm(y.shape[1:3], w.shape, stride, padding)
+        algorithm = winograd.algorithm(y.shape[1:3], w.shape, stride, padding, PANEL)
         if algorithm is None:
             continue
         found.add(algorithm)
-        compare(f"{preset}", derivatives(cpu, x, w, y, stride, padding), x, w, y, stride, padding)
+        fast, plain = (derivatives(module, x, w, y, stride, padding) for module in (cpu, direct))
+        compare(f"{preset}", fast, plain, x, w, y, stride, padding)
     assert found  # or nothing was tested
 
 
@@ -249,10 +325,34 @@ def test_training_follows_the_direct_sum(seed):
 
 def test_the_rule():
     """Where Winograd's algorithm takes a layer, and where the direct sum does."""
-    assert cpu.algorithm((16, 16), (128, 4, 4, 64), 2, 1) == winograd.Algorithm(4, 2, 2, 1)
-    assert cpu.algorithm((8, 8), (128, 5, 5, 64), 2, 2) == winograd.Algorithm(4, 3, 2, 2)
-    assert cpu.algorithm((16, 16), (128, 5, 5, 64), 1, 2) == winograd.Algorithm(2, 5, 1, 2)
-    assert cpu.algorithm((2, 2), (128, 4, 4, 64), 2, 1) == winograd.Algorithm(2, 2, 2, 1)  # a larger tile is half empty
-    assert cpu.algorithm((32, 32), (64, 4, 4, 3), 2, 1) is None  # 3 channels do not fill a panel
-    assert cpu.algorithm((1, 1), (32, 5, 5, 64), 2, 2) is None  # one output: no sum is shared
-    assert cpu.algorithm((16, 16), (64, 4, 5, 64), 1, 2) is None  # not square
+    rule, chosen = functools.partial(winograd.algorithm, multiple=PANEL), winograd.Algorithm
+    assert rule((16, 16), (128, 4, 4, 64), 2, 1) == chosen(4, 2, 2, 1)
+    assert rule((8, 8), (128, 5, 5, 64), 2, 2) == chosen(4, 3, 2, 2)
+    assert rule((16, 16), (128, 5, 5, 64), 1, 2) == chosen(2, 5, 1, 2)
+    assert rule((2, 2), (128, 4, 4, 64), 2, 1) == chosen(2, 2, 2, 1)  # a larger tile is half empty
+    assert rule((32, 32), (64, 4, 4, 3), 2, 1) is None  # 3 channels do not fill a panel
+    assert rule((1, 1), (32, 5, 5, 64), 2, 2) is None  # one output: no sum is shared
+    assert rule((16, 16), (64, 4, 5, 64), 1, 2) is None  # not square
+
+
+def test_the_rule_of_a_gpu():
+    """There it is the same, of channels in fours, where the tiles are enough for a block."""
+    assert fp32.algorithm(4, (16, 16), (12, 4, 4, 68), 2, 1) == winograd.Algorithm(4, 2, 2, 1)  # 16 tiles a picture
+    assert fp32.algorithm(3, (16, 16), (12, 4, 4, 68), 2, 1) is None
+    assert fp32.algorithm(64, (16, 16), (12, 4, 4, 67), 2, 1) is None
+
+
+@pytest.mark.parametrize("kernel", ["conv2d", "conv2d_transpose", "conv2d_weight_grad"])
+def test_choices_on_a_gpu(emulated, kernel):
+    """float32 takes Winograd's algorithm where it suits; --conv direct, TF32 and small batches do not."""
+    (many,) = cases.many_tiles(kernel)
+    few = cases.CASES[kernel].arguments(np.random.default_rng(0), 31, *cases.MANY_TILES[1:])
+
+    def sources(conv, precision, arguments):
+        with recording() as launched:
+            kernels.device("emulated", conv, precision).kernels[kernel](*arguments)
+        return {launch.source for launch in launched} & {tiles_cuda.SOURCE, winograd_cuda.SOURCE, pipeline.SOURCE}
+
+    assert sources("auto", "fp32", many) == {tiles_cuda.SOURCE, winograd_cuda.SOURCE}
+    for other in [("direct", "fp32", many), ("auto", "tf32", many), ("auto", "fp32", few)]:
+        assert sources(*other) == {pipeline.SOURCE}

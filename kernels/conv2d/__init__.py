@@ -12,9 +12,11 @@ On a GPU the room is a ladder, a file for each idea:
     naive.cu    a thread an element of the output                                             --conv naive
     tiled.cu    a block a tile of it: what its threads share is fetched once                  --conv tiled
     conv2d.cu   a thread 4 x 4 elements, from registers; long sums in parts                   --conv registers
-    pipeline.cu a thread 8 x 16, while copies are under way; a GPU of sm_80 has them          --precision fp32
+    pipeline.cu a thread 8 x 16, while copies are under way; a GPU of sm_80 has them          --conv direct
                 and a warp 16 x 8 at once, on tensor cores                                    --precision tf32, bf16
+    winograd.cu fewer multiplications, between the transforms of tiles.cu                     --precision fp32
     few.cu      beside them: pictures of three colours
 
-On the CPU it is `direct.py`, matrix products by the definition, and `winograd.py`, with fewer multiplications.
+On the CPU it is `direct.py`, matrix products by the definition, and `winograd_cpu.py`, with fewer multiplications; why
+fewer are enough is said in `winograd.py`.
 """

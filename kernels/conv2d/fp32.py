@@ -1,11 +1,43 @@
-"""Convolution in float32, on the ordinary cores, by a pipeline of copies that needs sm_80."""
+"""Convolution in float32 on a GPU of sm_80 or later: Winograd's algorithm for the layers that it suits, else the direct
+sum.
+"""
 
 from __future__ import annotations
 
-from kernels.conv2d.pipeline import Pipeline
+from kernels.conv2d import fp32_direct, winograd, winograd_cuda
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
-# A part of 512 terms: by an H200's data sheet, a fifth as many are summed while a part is written and read.
-PIPELINE = Pipeline(bits=32, least=512)
-conv2d, conv2d_transpose, conv2d_weight_grad = PIPELINE.conv2d, PIPELINE.conv2d_transpose, PIPELINE.conv2d_weight_grad
+MULTIPLE = 4  # channels: a copy's
+TILES = 64  # as the smallest tile of a product has rows. With fewer, transforming the filters takes what is gained.
+
+
+def algorithm(n, size, w_shape, stride, padding):
+    """For y (N,P,Q,K) with (P, Q) = size under filters (K,R,S,C): Winograd's algorithm, or None: the direct sum."""
+    chosen = winograd.algorithm(size, w_shape, stride, padding, MULTIPLE)
+    if chosen is None:
+        return None
+    rows, columns = chosen.tiles(size)
+    return chosen if n * rows * columns >= TILES else None
+
+
+def conv2d(x, w, stride, padding):
+    """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
+    size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
+    if chosen := algorithm(len(x), size, w.shape, stride, padding):
+        return winograd_cuda.conv2d(x, w, chosen, size)
+    return fp32_direct.conv2d(x, w, stride, padding)
+
+
+def conv2d_transpose(y, w, stride, padding, size):
+    """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+    if chosen := algorithm(len(y), y.shape[1:3], w.shape, stride, padding):
+        return winograd_cuda.conv2d_transpose(y, w, chosen, size)
+    return fp32_direct.conv2d_transpose(y, w, stride, padding, size)
+
+
+def conv2d_weight_grad(x, y, stride, padding, size):
+    """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size."""
+    if chosen := algorithm(len(x), y.shape[1:3], (y.shape[3], *size, x.shape[3]), stride, padding):
+        return winograd_cuda.conv2d_weight_grad(x, y, chosen, size)
+    return fp32_direct.conv2d_weight_grad(x, y, stride, padding, size)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.conv2d.tiles import SLAB
+from kernels.conv2d.tiles_cpu import SLAB
 from kernels.lanes import PANEL, ROWS, multiply_tile
 from kernels.memory import empty
 from kernels.threads import compiled, share

@@ -27,6 +27,9 @@ and filters of R taps become filters of r = ceil(R / s) with stride 1, the missi
 
 The price is rounding: the transforms' sums cancel in part. The points are chosen to keep that low: few, near 1 in size,
 and with p also -p or 1/p. Another is that a number that is not finite spoils its whole tile: infinity less infinity.
+
+Here is what the devices share: the matrices, how pictures are cut into tiles, and which layers are worth it. On the CPU
+tiles_cpu.py transforms and winograd_cpu.py multiplies; on a GPU tiles.cu and winograd.cu do.
 """
 
 from __future__ import annotations
@@ -38,26 +41,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kernels.conv2d.tiles import (
-    SLAB,
-    Layout,
-    Letter,
-    Part,
-    by_blocks,
-    by_panels,
-    by_slabs,
-    correlate,
-    from_points,
-    multiply,
-    to_points,
-    transpose,
-    whole,
-)
-from kernels.lanes import PANEL, ROWS
-from kernels.memory import empty
-from kernels.threads import share, thread_count
-
-__all__ = ["Algorithm", "conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = ["OUTPUTS", "Algorithm", "Letter", "algorithm", "matrices"]
 
 POINTS = {  # by n; infinity is one more
     3: (0, 1),
@@ -65,8 +49,12 @@ POINTS = {  # by n; infinity is one more
     5: (0, 1, Fraction(-1, 2), -2),
     6: (0, Fraction(2, 3), Fraction(-2, 3), Fraction(3, 2), Fraction(-3, 2)),
 }
-CACHE = 2 << 20  # bytes of transformed tiles that a thread works on at a time
-SHARED = 4 * CACHE  # bytes that all threads work on together
+OUTPUTS = {
+    2: (2, 4),
+    3: (2, 4),
+    5: (2,),
+}  # by the taps r of a folded filter: outputs m of a tile that there are points for
+WORTH = 0.7  # of the direct sum's multiplications; the rest goes into the transforms
 
 
 # ---- the matrices ----------------------------------------------------------------------------------------------------
@@ -95,6 +83,26 @@ def _product(roots: list[Fraction]) -> list[Fraction]:
     return coefficients
 
 
+# ---- an algorithm, and how it cuts pictures into tiles ---------------------------------------------------------------
+
+
+class Letter(NamedTuple):
+    """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
+
+    to: the letter's matrix (n,side), a tuple of rows of float32, or None for 0; back: its transpose.
+    fold: the stride that is folded away. A tile is `side` by `side` folded pixels; one begins at every `step` of them,
+    the first at pixel -padding. rows, columns: of tiles in a picture.
+    """
+
+    to: tuple
+    back: tuple
+    fold: int
+    padding: int
+    step: int
+    rows: int
+    columns: int
+
+
 class Algorithm(NamedTuple):
     """m outputs a tile and r taps a filter on each axis, after folding a stride away."""
 
@@ -103,13 +111,16 @@ class Algorithm(NamedTuple):
     stride: int
     padding: int
 
+    def tiles(self, size: tuple[int, int]) -> tuple[int, int]:
+        """How many rows and columns of tiles y of (P, Q) = size has."""
+        return tuple(-(-length // self.m) for length in size)
+
     def letters(self, size: tuple[int, int]) -> dict[str, Letter]:
         """x, w and y, for y of (P, Q) = size."""
-        tiles = [-(-length // self.m) for length in size]
         cut = {
-            "x": (self.stride, self.padding, self.m, *tiles),
-            "w": (self.stride, 0, 1, 1, 1),  # a filter is one tile
-            "y": (1, 0, self.m, *tiles),
+            "x": (self.stride, self.padding, self.m, *self.tiles(size)),
+            "w": (self.stride, 0, self.r, 1, 1),  # a filter is one tile
+            "y": (1, 0, self.m, *self.tiles(size)),
         }
         exact = matrices(self.m, self.r)
         return {a: Letter(_rounded(rows), _rounded(zip(*rows, strict=True)), *cut[a]) for a, rows in exact.items()}
@@ -120,223 +131,22 @@ def _rounded(rows) -> tuple[tuple[np.float32 | None, ...], ...]:
     return tuple(tuple(np.float32(float(value)) if value else None for value in row) for row in rows)
 
 
-# ---- conv2d and conv2d_transpose -------------------------------------------------------------------------------------
+def algorithm(
+    size: tuple[int, int], w_shape: tuple[int, ...], stride: int, padding: int, multiple: int
+) -> Algorithm | None:
+    """For y of (P, Q) = size under filters (K,R,S,C): the one with the fewest multiplications.
 
-
-def conv2d(x, w, algorithm, size):
-    """dT/dy (N,P,Q,K) with (P, Q) = size."""
-    y = empty((len(x), *size, len(w)))
-    letters = algorithm.letters(size)
-    Product(x, letters["x"], FiltersByK(w, letters["w"]), y, letters["y"]).compute()
-    return y
-
-
-def conv2d_transpose(y, w, algorithm, size):
-    """dT/dx (N,H,W,C) with (H, W) = size."""
-    x = empty((len(y), *size, w.shape[3]))
-    letters = algorithm.letters(y.shape[1:3])
-    Product(y, letters["y"], FiltersByC(w, letters["w"]), x, letters["x"]).compute()
-    return x
-
-
-def slab_width(channels: int, phases: int) -> int:
-    """How many of the channels that are summed over are a slab: with their phases about SLAB terms, and whole panels.
-
-    Of several phases it is one panel: a left factor has the phases of a panel side by side, a slab of filters the
-    channels of a phase, and only so are they the same order.
+    None where there is none, where it is not worth it, or where C or K is not a multiple of `multiple`, which is what
+    the device takes at a time: then the direct sum is better.
     """
-    return PANEL if phases > 1 else PANEL * math.gcd(channels // PANEL, max(1, SLAB // PANEL))
+    k, r, s, c = w_shape
+    taps = -(-r // stride)
+    if r != s or c % multiple or k % multiple or taps not in OUTPUTS:
+        return None
 
+    def multiplications(m):  # for a picture, an input and an output channel
+        return (stride * (m + taps - 1)) ** 2 * math.prod(-(-length // m) for length in size)
 
-class Filters:
-    """w (K,R,S,C) as the right factor of a matrix product: its rows are what is summed over.
-
-    width: channels in a slab of rows. channels: in all.
-    """
-
-    def __init__(self, w, letter: Letter, channels: int, phases: int):
-        self.w, self.letter, self.channels = w, letter, channels
-        self.width = slab_width(channels, phases)
-
-    def turned(self, part: Part, first: int, last: int):
-        """Filters of channels first to last, (last - first, R, S, columns), and which of these columns the part is."""
-        raise NotImplementedError
-
-    def layout(self, part: Part) -> Layout:
-        """Where the points of a slab with these columns are."""
-        raise NotImplementedError
-
-    def to_points(self, turned, slab: int, part: Part, points) -> None:
-        """The slab of that number of what `turned` gave, transformed, to `points`."""
-        filters, columns = turned
-        first, last = slab * self.width, (slab + 1) * self.width
-        to_points(first, last, filters, self.letter, columns, first, points, self.layout(part))
-
-
-class FiltersByK(Filters):
-    """Of y = x w: a row for each phase and channel of x, a column for each of K."""
-
-    def __init__(self, w, letter: Letter):
-        super().__init__(w, letter, w.shape[3], letter.fold**2)
-
-    def turned(self, part, first, last):
-        w = self.w[part.first_panel * PANEL : part.end_panel * PANEL]
-        result = empty((last - first, *w.shape[1:3], len(w)))
-        transpose(first, w, result)
-        return result, whole(self.letter, result)
-
-    def layout(self, part):
-        """(points, panels of K, phases, width, PANEL)."""
-        rows = self.letter.fold**2 * self.width
-        return by_panels(part, rows)._replace(phase=self.width * PANEL, panel=rows * PANEL)
-
-
-class FiltersByC(Filters):
-    """Of x = y w: a row for each of K, a column for each phase and channel of x."""
-
-    def __init__(self, w, letter: Letter):
-        super().__init__(w, letter, len(w), 1)
-
-    def turned(self, part, first, last):
-        return self.w[first:last], part  # they are as they should be
-
-    def layout(self, part):
-        """(points, phases, panels of C, width, PANEL)."""
-        return by_panels(part, self.width)
-
-
-class Product:
-    """target = what becomes of the points of source times those of the filters; a and b are their letters.
-
-    The larger factor goes through in parts, the smaller one is transformed once and kept.
-    """
-
-    def __init__(self, source, a: Letter, filters: Filters, target, b: Letter):
-        self.source, self.a, self.filters, self.target, self.b = source, a, filters, target, b
-        self.inner = whole(a, source)  # the channels that are summed over
-        self.outer = whole(b, target)  # and those of the result
-        self.points = len(a.to) ** 2
-        self.tiles = a.rows * a.columns  # of a picture
-        self.slabs = filters.channels // filters.width
-
-    def compute(self) -> None:
-        """Fill the target."""
-        if len(self.source) * self.tiles >= self.outer.size() * PANEL:
-            self.by_pictures()
-        else:
-            self.by_panels()
-
-    def by_pictures(self) -> None:
-        """The filters are kept, and groups of pictures go through."""
-        n, group, width = len(self.source), self.group_size(), self.filters.width
-        factors = empty((self.slabs, self.points * self.filters.layout(self.outer).point))
-
-        def transform(first, last):
-            for slab in range(first, last):
-                turned = self.filters.turned(self.outer, slab * width, (slab + 1) * width)
-                self.filters.to_points(turned, 0, self.outer, factors[slab])
-
-        def pictures(first, last):
-            layout = by_slabs(self.inner, group * self.tiles)
-            left = empty(self.points * layout.point)
-            for start in range(first * group, min(n, last * group), group):
-                end = min(n, start + group)
-                to_points(start, end, self.source, self.a, self.inner, start, left, layout)
-                self.multiply(left, layout, factors.__getitem__, self.outer, start, end)
-
-        share(transform, self.slabs)
-        share(pictures, -(-n // group))
-
-    def by_panels(self) -> None:
-        """The pictures are kept, and panels of the target's channels go through, each with its filters."""
-        n = len(self.source)
-        layout = by_slabs(self.inner, n * self.tiles)
-        left = empty(self.points * layout.point)
-
-        def panels(first, last):
-            for part in self.outer.one_by_one(first, last):
-                turned = self.filters.turned(part, 0, self.filters.channels)
-                factor = empty(self.points * self.filters.layout(part).point)
-
-                def right(slab, turned=turned, part=part, factor=factor):
-                    self.filters.to_points(turned, slab, part, factor)
-                    return factor
-
-                self.multiply(left, layout, right, part, 0, n)
-
-        share(to_points, n, self.source, self.a, self.inner, 0, left, layout)
-        share(panels, self.outer.size())
-
-    def multiply(self, left, left_layout: Layout, right, part: Part, first: int, last: int) -> None:
-        """A part of the target's channels in pictures first to last; right(slab) are the filters' points."""
-        rows = (last - first) * self.tiles
-        layout, right_layout = by_blocks(part, rows), self.filters.layout(part)
-        product = empty(self.points * layout.point)
-        terms = self.inner.end_phase * self.filters.width
-        for slab in range(self.slabs):
-            start = slab * terms // PANEL * ROWS * PANEL
-            sizes = self.points, rows, part.size(), terms
-            multiply(*sizes, left, start, left_layout, right(slab), right_layout.point, product, layout, slab > 0)
-        from_points(first, last, product, layout, self.b, part, first, self.target)
-
-    def group_size(self) -> int:
-        """How many pictures go through at a time.
-
-        Their points fit in the cache and fill the rows of `multiply_tile`, and each thread gets about as many groups.
-        """
-        n, threads = len(self.source), thread_count()
-        picture = 4 * self.points * self.tiles * PANEL * (self.inner.size() + self.outer.size())  # bytes
-        groups = -(-n * picture // (CACHE * threads)) * threads
-        even = ROWS // math.gcd(ROWS, self.tiles)
-        return min(n, -(-n // (groups * even)) * even)
-
-
-# ---- conv2d_weight_grad ----------------------------------------------------------------------------------------------
-
-
-def conv2d_weight_grad(x, y, algorithm, size):
-    """dT/dw (K,R,S,C) with (R, S) = size."""
-    w = empty((y.shape[3], *size, x.shape[3]))
-    letters = algorithm.letters(y.shape[1:3])
-    tiles = len(x) * letters["x"].rows * letters["x"].columns
-    (sum_of_groups if tiles >= len(w) else panel_by_panel)(x, letters["x"], y, letters["y"], w, letters["w"])
-    return w
-
-
-def sum_of_groups(x, a: Letter, y, b: Letter, w, filters: Letter) -> None:
-    """The points of w are kept, and groups of pictures go through: their products are added up in their order."""
-    n, k = len(x), len(w)
-    tiles, points = a.rows * a.columns, len(a.to) ** 2
-    of_x, of_y = whole(a, x), whole(b, y)
-    group = min(n, max(1, SHARED // (4 * points * tiles * PANEL * (of_x.size() + of_y.size()))))
-    xl, yl, wl = by_panels(of_x, group * tiles), by_panels(of_y, group * tiles), by_panels(of_x, k)
-    xs, ys, ws = (empty(points * layout.point) for layout in (xl, yl, wl))
-    for start in range(0, n, group):
-        end = min(n, start + group)
-        share(to_points, end - start, x[start:end], a, of_x, 0, xs, xl)
-        share(to_points, end - start, y[start:end], b, of_y, 0, ys, yl)
-        sizes = (end - start) * tiles, 0, k, of_x.size()
-        share(correlate, points * of_x.size(), *sizes, ys, yl, xs, xl, ws, wl, start > 0)
-    share(from_points, k, ws, wl, filters, of_x, 0, w)
-
-
-def panel_by_panel(x, a: Letter, y, b: Letter, w, filters: Letter) -> None:
-    """The points of y are kept, and panels of x's channels go through, a slab of filters after the other."""
-    n, k = len(x), len(w)
-    tiles, points = n * a.rows * a.columns, len(a.to) ** 2
-    of_x, of_y = whole(a, x), whole(b, y)
-    yl = by_panels(of_y, tiles)
-    ys = empty(points * yl.point)
-
-    def panels(first, last):
-        for part in of_x.one_by_one(first, last):
-            xl, wl = by_panels(part, tiles), by_panels(part, SLAB)
-            xs, ws = empty(points * xl.point), empty(points * wl.point)
-            to_points(0, n, x, a, part, 0, xs, xl)
-            for row in range(0, k, SLAB):
-                rows = min(k, row + SLAB) - row
-                correlate(0, points, tiles, row, rows, 1, ys, yl, xs, xl, ws, wl, False)
-                from_points(row, row + rows, ws, wl, filters, part, row, w)
-
-    share(to_points, n, y, b, of_y, 0, ys, yl)
-    share(panels, of_x.size())
+    m = min(OUTPUTS[taps], key=multiplications)
+    worth = multiplications(m) <= WORTH * r * s * math.prod(size)
+    return Algorithm(m, taps, stride, padding) if worth else None

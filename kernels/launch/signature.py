@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -57,10 +58,10 @@ class Parameter(NamedTuple):
         return values.view(f"V{values.nbytes}")
 
 
-def join(package: str, file: str, text: str) -> str:
+def join(package: str, file: str, text: str, written: Mapping[str, str] = MappingProxyType({})) -> str:
     """The text with every `#include "..."` of a file of its own package replaced by that file, once each.
 
-    Another room's file is named from there: "../batch_norm/columns.cuh".
+    Another room's file is named from there: "../batch_norm/columns.cuh". written: what is no file, by its name.
     `#line` keeps the compilers' messages in the files' own line numbers.
     """
     seen = set()
@@ -74,7 +75,7 @@ def join(package: str, file: str, text: str) -> str:
                 lines.append(line)
             elif include[1] not in seen:
                 seen.add(include[1])
-                included = resources.files(package).joinpath(include[1]).read_text("utf-8")
+                included = written.get(include[1]) or resources.files(package).joinpath(include[1]).read_text("utf-8")
                 lines += [joined(include[1], included), f'#line {number + 1} "{path}"']
             else:
                 lines.append("")

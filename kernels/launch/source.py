@@ -6,8 +6,9 @@ import contextlib
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -82,12 +83,20 @@ class Source:
     contract: whether the GPU's compiler may fuse a * b + c into one rounding. The host's never does.
     """
 
-    def __init__(self, package: str, file: str, *, contract: bool = True, text: str | None = None):
-        """`text` stands in for the file's own."""
+    def __init__(
+        self,
+        package: str,
+        file: str,
+        *,
+        contract: bool = True,
+        text: str | None = None,
+        written: Mapping[str, str] = MappingProxyType({}),
+    ):
+        """`text` stands in for the file's own. written: the texts of includes that are no files, by their names."""
         self.name = f"{package.replace('.', '/')}/{file}"
         if text is None:
             text = resources.files(package).joinpath(file).read_text("utf-8")
-        self.text = join(package, file, text)
+        self.text = join(package, file, text, written)
         self.kernels = signatures(self.text, self.name)
         self.contract = contract
 

@@ -1,4 +1,4 @@
-"""Pictures cut into tiles, tiles transformed, and the products between: the kernels of winograd.py.
+"""Pictures cut into tiles, tiles transformed, and the products between: the kernels of winograd_cpu.py.
 
 A tile's channels are not looked at one by one. The stride is folded away, so a picture has `phases` of channels, one
 for each place of a pixel in a square of stride by stride; and PANEL channels of a phase are a panel. What is done to a
@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kernels.conv2d.winograd import Letter
 from kernels.lanes import LANES, PANEL, ROWS, both_axes, load, multiply_tile, prefetch, splat, store, transpose_tile
 from kernels.threads import compiled
 
 __all__ = [
     "SLAB",
     "Layout",
-    "Letter",
     "Part",
     "by_blocks",
     "by_panels",
@@ -33,23 +33,6 @@ __all__ = [
 
 AHEAD = 2  # panels: so far beyond the points that are written, others will be
 SLAB = 128  # terms of a sum that are added up at a time: rounding grows more slowly, and a slab of filters stays near
-
-
-class Letter(NamedTuple):
-    """How the pictures (N,H,W,C) of one letter are cut into tiles, and what is done to each.
-
-    to: the letter's matrix (n,side), a tuple of rows of float32, or None for 0; back: its transpose.
-    fold: the stride that is folded away. A tile is `side` by `side` folded pixels; one begins at every `step` of them,
-    the first at pixel -padding. rows, columns: of tiles in a picture.
-    """
-
-    to: tuple
-    back: tuple
-    fold: int
-    padding: int
-    step: int
-    rows: int
-    columns: int
 
 
 class Part(NamedTuple):

@@ -1,0 +1,11 @@
+"""The direct sum in float32, on the ordinary cores, by a pipeline of copies that needs sm_80."""
+
+from __future__ import annotations
+
+from kernels.conv2d.pipeline import Pipeline
+
+__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+
+# A part of 512 terms: by an H200's data sheet, a fifth as many are summed while a part is written and read.
+PIPELINE = Pipeline(bits=32, least=512)
+conv2d, conv2d_transpose, conv2d_weight_grad = PIPELINE.conv2d, PIPELINE.conv2d_transpose, PIPELINE.conv2d_weight_grad
