@@ -23,7 +23,7 @@ def sizes(draw):
     height, width = draw(st.integers(r, 12)), draw(st.integers(s + (ROWS - 1) * stride, 40))
     k = PANEL * draw(st.integers(1, 2))
     size = [(height + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1]
-    assume(cpu.algorithm(size, (k, r, s, c), stride, padding) is None)
+    assume(cpu.algorithm(size, (k, r, s, c), stride, padding, PANEL) is None)
     assert implicit.suits(size, (k, r, s, c))
     return draw(st.integers(1, 3)), height, width, c, k, (r, s, stride), padding
 
