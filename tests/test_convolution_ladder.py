@@ -1,9 +1,10 @@
 """The ways in which a GPU convolves: naive, tiled, with register tiles, and on tensor cores in TF32 and bf16.
 
 Each is checked against `reference` in float64. Of tensor cores the operands are rounded, by at most u = 2^-11 (TF32) or
-2^-8 (bf16) of themselves, so a product is off by at most 2 u + u² of itself. Products are exact from there; the n
-additions of a sum may cut off instead of rounding, each 2^-23 of the sum of absolute values at most, in groups whose
-smaller terms are cut off where the largest is: three times what rounding would lose is enough.
+2^-8 (bf16) of themselves, and on the way to TF32 once more as any float32 is. So a product is off by at most 2 u + u²
+of itself and two roundings. Products are exact from there; the n additions of a sum may cut off instead of rounding,
+each 2^-23 of the sum of absolute values at most, in groups whose smaller terms are cut off where the largest is: three
+times what rounding would lose is enough.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SIZES = [
     (1, 9, 7, 12, 20, (4, 4, 2), 1),  # less than a tile each way
     (2, 9, 9, 20, 132, (4, 4, 2), 1),  # a little more than one of 128 columns of y, and of rows of w
     (1, 3, 2, 8, 8, (4, 4, 2), 2),  # fewer terms than parts
+    (1, 16, 17, 4, 4, (15, 15, 1), 1),  # the widest window
 ]
 
 
@@ -52,7 +54,7 @@ def rounded_bound(kernel, given, unit):
     exact = in_float64(given)
     absolute = getattr(REFERENCE, kernel)(*(abs(a) if isinstance(a, np.ndarray) else a for a in exact))
     terms = exact[0].size  # no sum is longer
-    return (2 * unit + unit**2 + (1 + unit) ** 2 * gamma(3 * terms)) * absolute
+    return (2 * unit + unit**2 + (1 + unit) ** 2 * gamma(3 * terms + 2)) * absolute
 
 
 def check_rounded(device, kernel, given):
@@ -145,10 +147,11 @@ def test_operands_are_rounded(gpu, precision):
 
 @pytest.mark.parametrize("precision", FORMATS)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_odd_channels_are_not_rounded(emulated, precision, kernel):
-    """Three colours, or one logit, cannot be copied four numbers at a time: those layers are float32 all through."""
+def test_what_is_not_rounded(emulated, precision, kernel):
+    """Three colours, or one logit, cannot be copied four numbers at a time, and a window 16 pixels wide has more taps
+    than fit in a word: those layers are float32 all through."""
     device = kernels.device("emulated", precision=precision)
-    for sizes in [(2, 6, 6, 3, 8, (4, 4, 2), 1), (2, 4, 4, 8, 1, (4, 4, 1), 0)]:
+    for sizes in [(2, 6, 6, 3, 8, (4, 4, 2), 1), (2, 4, 4, 8, 1, (4, 4, 1), 0), (1, 5, 17, 4, 4, (2, 16, 1), 0)]:
         check(device, kernel, arguments(kernel, sizes))
 
 

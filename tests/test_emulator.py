@@ -248,14 +248,14 @@ def test_no_kernel_leaves_its_arrays(sanitized):
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile
         ("conv2d", "row[MICRO], column[MICRO]", "row[MICRO], column[MICRO - 1]", "stack-buffer-overflow"),  # registers
-        ("conv2d, fp32", "(unsigned)i < (unsigned)height &&", "", "heap-"),  # of an asynchronous copy
+        ("conv2d, fp32", "(windows[u].inside & bits) == bits", "true", "heap-"),  # of an asynchronous copy
         (
             "conv2d, tf32",
             "float at[LINES][DEPTH + 4]",
             "float at[LINES + 4][DEPTH + 4]",
             "heap-",
         ),  # beyond the launch's
-        ("conv2d, bf16", "if (row < rows && column < columns)", "if (row < rows)", "heap-"),
+        ("conv2d, bf16", "if (column >= columns) continue;", "", "heap-"),
         ("conv2d, tiles", "bool inside = 0 <= h && h < H &&", "bool inside =", "heap-"),
         ("conv2d, winograd", "line0 + line < lines && d0 + d < depth", "d0 + d < depth", "heap-"),
     ],

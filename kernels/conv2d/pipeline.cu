@@ -28,14 +28,16 @@ __device__ Digits digits(int number, int seconds, int thirds) {
     return {number / (seconds * thirds), number / thirds % seconds, number % thirds};
 }
 
-// The number that is greater by `step`, without a division.
-__device__ Digits plus(Digits at, int step, int seconds, int thirds) {
-    at.third += step;
-    while (at.third >= thirds) {
-        at.third -= thirds;
-        if (++at.second == seconds) at.second = 0, ++at.first;
-    }
-    return at;
+// a + b, as with pencil and paper: a loop that counts in digits needs no division.
+__device__ Digits plus(Digits a, Digits b, int seconds, int thirds) {
+    a.third += b.third;
+    const int carried = a.third >= thirds;
+    if (carried) a.third -= thirds;
+    a.second += b.second + carried;
+    const bool carries = a.second >= seconds;
+    if (carries) a.second -= seconds;
+    a.first += b.first + carries;
+    return a;
 }
 
 // Where pixel (n, i, j) of a tensor (n, height, width, channels) begins.
@@ -43,20 +45,30 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
     return (long long)((n * height + i) * width + j) * channels;
 }
 
-// Starts to copy a tile whose lines are pixels of a picture, each moved by (di, dj), and whose depths are channels.
+// ---- a line of a tile that is a pixel: the window over a picture ------------------------------------------------------
+// What does not change from tap to tap is found out once. Windows have at most 15 rows and columns.
+struct Window {
+    const float* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
+    unsigned inside;  // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
+};
+
+// Bits first to last - 1, of 15.
+__device__ unsigned bits(int first, int last) {
+    return (1u << min(max(last, 0), 15)) - 1 & ~((1u << min(max(first, 0), 15)) - 1);
+}
+
+// The bits that `inside` must have for tap (r, s). Bit 15, which none has, if the tap is beyond the sum.
+__device__ unsigned bits_of_tap(int r, int s, bool beyond) { return beyond ? 1u << 15 : 1u << r | 1u << (16 + s); }
+
+// Starts to copy four channels of the pixels that a tap moves these lines to, `step` floats from their windows' first.
 template <int LINES>
 __device__ void copy_pixels(
-    DepthTile<LINES>& tile,
-    const Digits (&pixel)[DepthTile<LINES>::COPIES],  // (n, i, j) registers, of this thread's lines
-    const float* __restrict__ picture,                // (N, height, width, channels)
-    int di, int dj, int channel, bool inside, int N, int height, int width, int channels) {
+    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits) {
     const int line = tile.line(threadIdx.x), depth = tile.depth(threadIdx.x);
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
-        const int i = pixel[u].second + di, j = pixel[u].third + dj;
-        const bool there = inside && pixel[u].first < N && (unsigned)i < (unsigned)height && (unsigned)j < (unsigned)width;
-        const float* from = picture + offset(pixel[u].first, i, j, height, width, channels) + channel;
-        copy_async(&tile.at[line + tile.STEP * u][depth], from, there);
+        const bool inside = (windows[u].inside & bits) == bits;
+        copy_async(&tile.at[line + tile.STEP * u][depth], windows[u].at + step, inside);
     }
 }
 
@@ -76,31 +88,36 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
-    Digits window[A::COPIES];  // of x: (n, i, j) where the windows of this thread's lines begin
+    Window windows[A::COPIES];  // on x, of this thread's lines
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, P, Q);
-        window[u] = {out.first, out.second * stride - padding, out.third * stride - padding};
+        const int i = out.second * stride - padding, j = out.third * stride - padding;
+        windows[u].at = x + offset(out.first, i, j, H, W, C);
+        windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
-    Digits tap = digits(part.first * DEPTH + A::depth(threadIdx.x), S, C);  // (r, s, c) that this thread copies next
+    const int k = column0 + B::line(threadIdx.x);
+    int d = part.first * DEPTH + A::depth(threadIdx.x);  // that this thread copies next, of a and of b
+    Digits tap = digits(d, S, C);                        // the same as (r, s, c)
+    const Digits next = digits(DEPTH, S, C);
+    const float* filter = w + (long long)k * depth;
 
     const auto fill = [&](Tiles& stage) {
-        copy_pixels(stage.a, window, x, tap.first, tap.second, tap.third, tap.first < R, N, H, W, C);
-        const int d = (tap.first * S + tap.second) * C + tap.third;
+        const int step = (tap.first * W + tap.second) * C + tap.third;
+        copy_pixels(stage.a, windows, step, bits_of_tap(tap.first, tap.second, d >= depth));
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
-            const int line = B::line(threadIdx.x) + B::STEP * u, k = column0 + line;
-            copy_async(&stage.b.at[line][B::depth(threadIdx.x)], w + (long long)k * depth + d, tap.first < R && k < K);
+            float* to = &stage.b.at[B::line(threadIdx.x) + B::STEP * u][B::depth(threadIdx.x)];
+            copy_async(to, filter + B::STEP * u * depth + d, d < depth && k + B::STEP * u < K);
         }
-        tap = plus(tap, DEPTH, S, C);
+        d += DEPTH;
+        tap = plus(tap, next, S, C);
     };
     Sums sums = {};
     multiply(stages, part.last - part.first, fill, sums);
 
     y += (long long)blockIdx.z * rows * K;
-    store_sums(sums, row0, column0, rows, K, [&](int row, int k, float2 pair) {
-        store_pair(y + (long long)row * K + k, pair);
-    });
+    store_sums<A, B>(sums, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
@@ -129,36 +146,40 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
     const Part part = part_of(number, parts, depth);
 
-    Digits start[A::COPIES];  // of y: (n, p, q) that tap (0, 0) of this thread's lines meets
+    const int p0 = (i0 + padding) / stride, q0 = (j0 + padding) / stride;  // of y, that tap (0, 0) of its first pixel meets
+    Window windows[A::COPIES];                                            // on y, of this thread's lines: taps go back
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, height, width);
-        const int p = (i0 + out.second * stride + padding) / stride, q = (j0 + out.third * stride + padding) / stride;
-        start[u] = {out.first, p, q};
+        const int p = p0 + out.second, q = q0 + out.third;
+        windows[u].at = y + offset(out.first, p, q, P, Q, K);
+        windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
     // (tap_r, tap_s, k) that this thread copies next, of a and of b
     Digits tap_a = digits(part.first * DEPTH + A::depth(threadIdx.x), max(taps_s, 1), K);
     Digits tap_b = digits(part.first * DEPTH + B::depth(threadIdx.x), max(taps_s, 1), K);
+    const Digits next_a = digits(DEPTH, max(taps_s, 1), K), next_b = digits(B::STEP, max(taps_s, 1), K);
     const int c = column0 + B::line(threadIdx.x);
 
     const auto fill = [&](Tiles& stage) {
-        copy_pixels(stage.a, start, y, -tap_a.first, -tap_a.second, tap_a.third, tap_a.first < taps_r, N, P, Q, K);
-        tap_a = plus(tap_a, DEPTH, taps_s, K);
+        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * K;
+        copy_pixels(stage.a, windows, step, bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r));
+        tap_a = plus(tap_a, next_a, taps_s, K);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int r = r0 + tap_b.first * stride, s = s0 + tap_b.second * stride;
             float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
             copy_async(to, w + offset(tap_b.third, r, s, R, S, C) + c, tap_b.first < taps_r && c < C);
-            tap_b = plus(tap_b, B::STEP, taps_s, K);
+            tap_b = plus(tap_b, next_b, taps_s, K);
         }
     };
     Sums sums = {};
     multiply(stages, part.last - part.first, fill, sums);
 
     x += number * offset(N, 0, 0, H, W, C);
-    store_sums(sums, row0, column0, rows, C, [&](int row, int c, float2 pair) {
+    store_sums<A, B>(sums, row0, column0, rows, C, [&](int row) {
         const Digits out = digits(row, height, width);
-        store_pair(x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C) + c, pair);
+        return x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C);
     });
 }
 
@@ -183,6 +204,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
     const Digits tap = digits(column, S, C);  // (r, s, c) of this thread's columns
     int d = part.first * DEPTH + A::depth(threadIdx.x);  // pixel of y that it copies next, of a
     Digits pixel = digits(part.first * DEPTH + B::depth(threadIdx.x), P, Q);  // and (n, p, q), of b
+    const Digits next = digits(B::STEP, P, Q);
 
     const auto fill = [&](Tiles& stage) {
 #pragma unroll
@@ -197,14 +219,12 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
             const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
             float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
             copy_async(to, x + offset(pixel.first, i, j, H, W, C) + tap.third, there);
-            pixel = plus(pixel, B::STEP, P, Q);
+            pixel = plus(pixel, next, P, Q);
         }
     };
     Sums sums = {};
     multiply(stages, part.last - part.first, fill, sums);
 
     w += (long long)blockIdx.z * K * columns;
-    store_sums(sums, row0, column0, K, columns, [&](int row, int column, float2 pair) {
-        store_pair(w + (long long)row * columns + column, pair);
-    });
+    store_sums<A, B>(sums, row0, column0, K, columns, [&](int row) { return w + (long long)row * columns; });
 }

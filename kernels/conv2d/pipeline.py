@@ -1,4 +1,4 @@
-"""Launches pipeline.cu, for channels that come in fours; the others go to conv2d.cu."""
+"""Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Pipeline:
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
-        if not suits(c, k):
+        if not suits(c, k, r, s):
             return cuda.conv2d(x, w, stride, padding)
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
         tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x), self.least)
@@ -43,7 +43,7 @@ class Pipeline:
         n, p, q, k = y.shape
         _, r, s, c = w.shape
         h, width = size
-        if not suits(c, k):
+        if not suits(c, k, r, s):
             return cuda.conv2d_transpose(y, w, stride, padding, size)
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
@@ -60,7 +60,7 @@ class Pipeline:
         n, h, width, c = x.shape
         _, p, q, k = y.shape
         r, s = size
-        if not suits(c, k):
+        if not suits(c, k, r, s):
             return cuda.conv2d_weight_grad(x, y, stride, padding, size)
         tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x), self.least)
         w = empty(x, (parts, k, r, s, c))
@@ -77,6 +77,6 @@ class Pipeline:
         SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
 
 
-def suits(c, k):
-    """Whether both pictures' channels can be copied four at a time."""
-    return c % 4 == 0 and k % 4 == 0
+def suits(c, k, r, s):
+    """Whether both pictures' channels can be copied four at a time, and all taps of a window R x S fit in a word."""
+    return c % 4 == 0 and k % 4 == 0 and max(r, s) <= 15

@@ -7,64 +7,111 @@
 //            when it has come to a register. So bf16 has TF32's traffic and twice its rate of multiplication: it gains
 //            where that was the limit. (Rounding on the way to shared memory would halve the traffic there, but take
 //            the numbers through registers, and those are taken by the sums.)
-// Depths     A sum may be taken in any order, if a and b agree on it. Fragments of 16 lines x 8 depths are what TF32's
+// Depths     A sum may be taken in any order, if a and b agree on it. Fragments of 8 lines x 8 depths are what TF32's
 //            instruction takes; two of them, rounded and paired, are what bf16's takes, with depths t and t + 4 of each
 //            in one register. One way of reading shared memory serves both.
-// Block      THREADS = 128: 4 warps, 2 x 2, make TILE_ROWS x TILE_COLUMNS of out. A warp makes a quarter, as fragments
+// Block      THREADS = 128: 4 warps, 2 x 2, make TILE_ROWS x TILE_COLUMNS of out. A warp makes a quarter, in fragments
 //            of 16 x 8; the larger the quarter, the more multiplications for each number read from shared memory. Lane
 //            4 g + t has rows g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
 // Shared     STAGES tiles of a and of b, dynamic. A tile lies as its matrix lies in memory, four floats a copy:
 //              DepthTile (LINES, DEPTH + 4)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)  where neighbouring lines are
-//            The padding makes every read of a fragment free of bank conflicts: rows of DEPTH + 4 floats, an odd
-//            multiple of four, begin in 8 different fours of the 32 banks, and rows of LINES + 8 floats 8 banks apart.
+// Lines      Which 8 lines are a fragment's is free: it says which rows and columns of out are whose, no more. A tile
+//            names them so that a lane reads four floats at a time and no two lanes of a read want one bank:
+//              DepthTile  block b is lines 8 b + g. Rows of DEPTH + 4 floats, an odd multiple of four, begin in 8
+//                         different fours of the 32 banks.
+//              LineTile   blocks 4 q to 4 q + 3 are lines 32 q + 4 g, and the three after each: one read for four blocks.
+//                         Rows of LINES + 8 floats begin 8 banks apart; 8 lanes with 2 g and 4 t take each four once.
 // Sums       Every element is summed by one warp in an order that depends on the shapes, the tile and the parts alone.
 
 #include "../launch/tensor_cores.cuh"
 
 constexpr int THREADS = 128;
 constexpr int WARP_ROWS = TILE_ROWS / 2, WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
-constexpr int DOWN = WARP_ROWS / 16, ACROSS = WARP_COLUMNS / 16;           // its blocks of 16 x 16
-constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                // depths that are multiplied at once
+constexpr int ROW_BLOCKS = WARP_ROWS / 8, COLUMN_BLOCKS = WARP_COLUMNS / 8;  // of 8
+constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                  // depths that are multiplied at once
 
 constexpr int UNROLLED = BITS == 32 ? 1 : DEPTH / SLICE;  // a slice in float32 is long, and leaves no registers for two
 
 // ---- tiles in shared memory -----------------------------------------------------------------------------------------
 // A tile is filled by copies of four floats. Thread t makes COPIES of them: it begins at (line, depth) and moves on by
-// STEP lines, or by STEP depths.
+// STEP lines, or by STEP depths. It is read in blocks of 8 lines from line `first` on: line_of(b, g) is line g of block b.
+template <int NUMBERS> struct alignas(4 * NUMBERS) Run {  // neighbours, read or written at once
+    float at[NUMBERS];
+};
+
+template <int NUMBERS> __device__ Run<NUMBERS>& run(float* first) { return *reinterpret_cast<Run<NUMBERS>*>(first); }
+
+template <int NUMBERS> __device__ const Run<NUMBERS>& run(const float* first) {
+    return *reinterpret_cast<const Run<NUMBERS>*>(first);
+}
+
+// Which number of out a lane holds, where lines of b are columns of out: column 2 t + e of block b.
+struct Held {
+    int b, e;
+};
+
 template <int LINES> struct DepthTile {
     static constexpr int STEP = THREADS / (DEPTH / 4), COPIES = LINES / STEP;
+    static constexpr int RUN = 2;  // a lane's columns of out come in runs of so many neighbours
     float at[LINES][DEPTH + 4];
     static __device__ int line(int thread) { return thread / (DEPTH / 4); }
     static __device__ int depth(int thread) { return thread % (DEPTH / 4) * 4; }
 
-    // Of the 16 lines and 8 depths that begin at (line, d), lane (g, t) gets (g, t), (g + 8, t), (g, t + 4), (g + 8, t + 4).
-    __device__ void load(int line, int d, int lane, float (&fragment)[4]) const {
-        load_pieces(&at[line + lane % 16][d + lane / 16 * 4], fragment);
+    static __device__ int line_of(int b, int g) { return 8 * b + g; }
+    static __device__ Held held(int run, int i) { return {run, i}; }  // number i of a run
+
+    // Of each block, for lane (g, t): depths d + t and d + t + 4 of its line g.
+    template <int BLOCKS> __device__ void load(int first, int d, int lane, float (&block)[BLOCKS][2]) const {
+#pragma unroll
+        for (int b = 0; b < BLOCKS; b += 2) {
+            float pieces[4];
+            load_pieces(&at[first + line_of(b, lane % 16)][d + lane / 16 * 4], pieces);
+            block[b][0] = pieces[0], block[b + 1][0] = pieces[1], block[b][1] = pieces[2], block[b + 1][1] = pieces[3];
+        }
     }
 
-    // Depths d to d + 3 of one line.
-    __device__ void load_four(int line, int d, float (&four)[4]) const {
-        const float4 read = *reinterpret_cast<const float4*>(&at[line][d]);
-        four[0] = read.x, four[1] = read.y, four[2] = read.z, four[3] = read.w;
+    // Of four blocks: depths d to d + 3 of line g.
+    __device__ void load_four(int first, int d, int g, float (&block)[4][4]) const {
+#pragma unroll
+        for (int b = 0; b < 4; ++b) {
+            const Run<4> depths = run<4>(&at[first + line_of(b, g)][d]);
+#pragma unroll
+            for (int e = 0; e < 4; ++e) block[b][e] = depths.at[e];
+        }
     }
 };
 
 template <int LINES> struct LineTile {
     static constexpr int STEP = THREADS / (LINES / 4), COPIES = DEPTH / STEP;
+    static constexpr int RUN = 4;
     float at[DEPTH][LINES + 8];
     static __device__ int line(int thread) { return thread % (LINES / 4) * 4; }
     static __device__ int depth(int thread) { return thread / (LINES / 4); }
 
-    __device__ void load(int line, int d, int lane, float (&fragment)[4]) const {
+    static __device__ int line_of(int b, int g) { return b / 4 * 32 + 4 * g + b % 4; }
+    static __device__ Held held(int run, int i) { return {run / 2 * 4 + i, run % 2}; }
+
+    template <int BLOCKS> __device__ void load(int first, int d, int lane, float (&block)[BLOCKS][2]) const {
         const int g = lane / 4, t = lane % 4;
 #pragma unroll
-        for (int e = 0; e < 4; ++e) fragment[e] = at[d + t + e / 2 * 4][line + g + e % 2 * 8];
+        for (int b = 0; b < BLOCKS; b += 4) {
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+                const Run<4> lines = run<4>(&at[d + t + 4 * half][first + line_of(b, g)]);
+#pragma unroll
+                for (int i = 0; i < 4; ++i) block[b + i][half] = lines.at[i];
+            }
+        }
     }
 
-    __device__ void load_four(int line, int d, float (&four)[4]) const {
+    __device__ void load_four(int first, int d, int g, float (&block)[4][4]) const {
 #pragma unroll
-        for (int e = 0; e < 4; ++e) four[e] = at[d + e][line];
+        for (int e = 0; e < 4; ++e) {
+            const Run<4> lines = run<4>(&at[d + e][first + line_of(0, g)]);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) block[i][e] = lines.at[i];
+        }
     }
 };
 
@@ -74,71 +121,72 @@ template <class A, class B> struct Stage {
 };
 
 // ---- the multiplication ---------------------------------------------------------------------------------------------
-typedef float Sums[DOWN][ACROSS][2][4];  // (16 rows, 16 columns, 8 of them, a lane's) registers: out of one warp
+// Of one warp's out, registers: 16 rows, two blocks of a; 8 columns, a block of b; and a lane's of them: rows g, g,
+// g + 8, g + 8 and columns 2 t, 2 t + 1, 2 t, 2 t + 1
+typedef float Sums[ROW_BLOCKS / 2][COLUMN_BLOCKS][4];
 
 #if BITS == 32
 // sums += a b for the SLICE = 4 depths that begin at d, and the warp's rows and columns that begin at (row, column). Each
-// number that a lane reads serves 4 DOWN or 2 ACROSS multiply-adds.
+// number that a lane reads serves 2 COLUMN_BLOCKS or ROW_BLOCKS multiply-adds.
 template <class A, class B>
 __device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
     const int g = lane / 4, t = lane % 4;
-    float rows[2 * DOWN][4];  // (rows g, g + 8, ..., depths) registers
+    float rows[ROW_BLOCKS / 4][4][4];  // (four blocks, block, depth) registers
 #pragma unroll
-    for (int u = 0; u < 2 * DOWN; ++u) a.load_four(row + 8 * u + g, d, rows[u]);
+    for (int u = 0; u < ROW_BLOCKS; u += 4) a.load_four(row + 8 * u, d, g, rows[u / 4]);
 #pragma unroll
-    for (int v = 0; v < 2 * ACROSS; ++v) {
+    for (int v = 0; v < COLUMN_BLOCKS; v += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-            float of_column[4];  // (depths,) registers
-            b.load_four(column + 8 * v + 2 * t + e, d, of_column);
+            float columns[4][4];  // (block, depth) registers
+            b.load_four(column + 8 * v, d, 2 * t + e, columns);
 #pragma unroll
-            for (int u = 0; u < 2 * DOWN; ++u) {
+            for (int u = 0; u < ROW_BLOCKS; ++u) {
 #pragma unroll
-                for (int k = 0; k < 4; ++k) sums[u / 2][v / 2][v % 2][u % 2 * 2 + e] += rows[u][k] * of_column[k];
+                for (int i = 0; i < 4; ++i) {
+#pragma unroll
+                    for (int k = 0; k < 4; ++k)
+                        sums[u / 2][v + i][u % 2 * 2 + e] += rows[u / 4][u % 4][k] * columns[i][k];
+                }
             }
         }
     }
 }
 #else
-// The 16 lines and SLICE depths of a tile that begin at (line, d), rounded: for lane (g, t) in bits[0] and [1] lines g
-// and g + 8 at the lower half of the depths, in bits[2] and [3] at the upper half.
-template <class Tile>
-__device__ void load_operand(const Tile& tile, int line, int d, int lane, unsigned (&bits)[4]) {
-    float lower[4];
-    tile.load(line, d, lane, lower);
+// For lane (g, t), rounded, of each block's line g: in bits[b][0] the lower half of the SLICE depths that begin at d, in
+// bits[b][1] the upper half.
+template <class Tile, int BLOCKS>
+__device__ void load_operand(const Tile& tile, int first, int d, int lane, unsigned (&bits)[BLOCKS][2]) {
+    float lower[BLOCKS][2];
+    tile.load(first, d, lane, lower);
 #if BITS == 19
 #pragma unroll
-    for (int e = 0; e < 4; ++e) bits[e] = tf32(lower[e]);
+    for (int b = 0; b < BLOCKS; ++b) bits[b][0] = tf32(lower[b][0]), bits[b][1] = tf32(lower[b][1]);
 #else
-    float upper[4];
-    tile.load(line, d + 8, lane, upper);
-    bits[0] = bf16_pair(lower[0], lower[2]);
-    bits[1] = bf16_pair(lower[1], lower[3]);
-    bits[2] = bf16_pair(upper[0], upper[2]);
-    bits[3] = bf16_pair(upper[1], upper[3]);
+    float upper[BLOCKS][2];
+    tile.load(first, d + 8, lane, upper);
+#pragma unroll
+    for (int b = 0; b < BLOCKS; ++b)
+        bits[b][0] = bf16_pair(lower[b][0], lower[b][1]), bits[b][1] = bf16_pair(upper[b][0], upper[b][1]);
 #endif
 }
 
 // sums += a b for the SLICE depths that begin at d, and the warp's rows and columns that begin at (row, column).
 template <class A, class B>
 __device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
-    unsigned rows[DOWN][4], columns[ACROSS][4];
+    unsigned rows[ROW_BLOCKS][2], columns[COLUMN_BLOCKS][2];
+    load_operand(a, row, d, lane, rows);
+    load_operand(b, column, d, lane, columns);
 #pragma unroll
-    for (int u = 0; u < DOWN; ++u) load_operand(a, row + 16 * u, d, lane, rows[u]);
+    for (int u = 0; u < ROW_BLOCKS; u += 2) {
+        const unsigned sixteen[4] = {rows[u][0], rows[u + 1][0], rows[u][1], rows[u + 1][1]};
 #pragma unroll
-    for (int v = 0; v < ACROSS; ++v) load_operand(b, column + 16 * v, d, lane, columns[v]);
-#pragma unroll
-    for (int u = 0; u < DOWN; ++u) {
-#pragma unroll
-        for (int v = 0; v < ACROSS; ++v) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {  // of the 16 columns: the instruction takes 8
+        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
 #if BITS == 19
-                mma_tf32(sums[u][v][half], rows[u], columns[v][half], columns[v][half + 2]);
+            mma_tf32(sums[u / 2][v], sixteen, columns[v][0], columns[v][1]);
 #else
-                mma_bf16(sums[u][v][half], rows[u], columns[v][half], columns[v][half + 2]);
+            mma_bf16(sums[u / 2][v], sixteen, columns[v][0], columns[v][1]);
 #endif
-            }
         }
     }
 }
@@ -169,23 +217,30 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums) 
     }
 }
 
-// Calls store(row, column, two sums) for each two neighbouring columns of the tile at (row0, column0) that lie inside.
-template <class Store>
-__device__ void store_sums(const Sums& sums, int row0, int column0, int rows, int columns, Store store) {
-    const int lane = threadIdx.x % 32;
-    row0 += threadIdx.x / 64 * WARP_ROWS + lane / 4;
-    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS + lane % 4 * 2;
+// ---- the end of a tile ----------------------------------------------------------------------------------------------
+// Stores what of the tile at (row0, column0) lies inside out; with `more`, adds it to what is there. A and B: the tiles whose
+// product it is. line(row): where a row of out begins; it is asked once for each, since it may have to divide.
+template <class A, class B, class Line>
+__device__ void store_sums(const Sums& sums, int row0, int column0, int rows, int columns, Line line, bool more = false) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
+    row0 += threadIdx.x / 64 * WARP_ROWS;
+    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll
-    for (int u = 0; u < DOWN; ++u) {
+    for (int u = 0; u < ROW_BLOCKS; ++u) {
+        const int row = row0 + A::line_of(u, g);
+        if (row >= rows) continue;
+        float* const begin = line(row);
 #pragma unroll
-        for (int below = 0; below < 2; ++below) {  // the fragment's rows g and g + 8
-            const int row = row0 + 16 * u + 8 * below;
+        for (int q = 0; q < 2 * COLUMN_BLOCKS / B::RUN; ++q) {
+            const int column = column0 + B::line_of(B::held(q, 0).b, 2 * t + B::held(q, 0).e);
+            if (column >= columns) continue;  // columns come in fours
+            Run<B::RUN> numbers;
 #pragma unroll
-            for (int v = 0; v < 2 * ACROSS; ++v) {
-                const int column = column0 + 8 * v;
-                const float(&sum)[4] = sums[u][v / 2][v % 2];
-                if (row < rows && column < columns) store(row, column, make_float2(sum[2 * below], sum[2 * below + 1]));
+            for (int i = 0; i < B::RUN; ++i) {
+                const Held held = B::held(q, i);
+                numbers.at[i] = sums[u / 2][held.b][u % 2 * 2 + held.e] + (more ? begin[column + i] : 0.0f);
             }
+            run<B::RUN>(begin + column) = numbers;
         }
     }
 }
@@ -198,5 +253,3 @@ __device__ Part part_of(int part, int parts, int depth) {
     const long long tiles = (depth + DEPTH - 1) / DEPTH;
     return {int(tiles * part / parts), int(tiles * (part + 1) / parts)};
 }
-
-__device__ void store_pair(float* to, float2 pair) { *reinterpret_cast<float2*>(to) = pair; }

@@ -66,11 +66,7 @@ __device__ void multiply_points(
     };
     Sums sums = {};
     multiply(stages, part.last - part.first, fill, sums);
-    store_sums(sums, row0, column0, rows, columns, [&](int row, int column, float2 pair) {
-        float* to = out + (long long)row * columns + column;
-        if (more) pair.x += to[0], pair.y += to[1];
-        store_pair(to, pair);
-    });
+    store_sums<A, B>(sums, row0, column0, rows, columns, [&](int row) { return out + (long long)row * columns; }, more);
 }
 
 // ---- conv2d: y = x wᵀ -----------------------------------------------------------------------------------------------

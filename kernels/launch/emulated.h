@@ -29,10 +29,14 @@ extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared[], __
 static void poison_own_shared_memory() { memset(__start_shared, 0xff, __stop_shared - __start_shared); }  // NaN, -1
 #endif
 
-struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
-static inline float2 make_float2(float x, float y) { return {x, y}; }
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+
+static inline unsigned __float_as_uint(float x) {
+    unsigned bits;
+    memcpy(&bits, &x, 4);
+    return bits;
+}
 
 // ---- barriers and shuffles ------------------------------------------------------------------------------------------
 static void __syncthreads(int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
