@@ -3,111 +3,108 @@
 // Shapes  x, y, gx, gy (M,C), where M counts every axis but the last; mean, variance, scale, shift,
 //         gscale and gshift (C,); float32, C-contiguous
 //
-// Three kinds of kernel: those that sum down the columns of x, a block for 32 channels of a chunk of `step` rows; those
-// that add up what the chunks have summed, a block for 32 channels; and a thread an element.
+// Three kinds of kernel: those that sum down the columns of chunks of x; those that add up what the chunks have summed; and
+// those that make every element by itself. columns.cuh says what a block is.
 
 #include "columns.cuh"
 
-// ---- batch_norm_sums ------------------------------------------------------------------------------------------------
-// sum x over the rows of each chunk.
-// Launch  grid (tiles of C, chunks), block (CHANNELS, ROWS)
+// ---- batch_norm_moments ---------------------------------------------------------------------------------------------
+// Of each chunk of `step` rows: sum x, and sum (x - its own mean)^2. Not sum x^2, from which the mean's square would have to
+// be taken away again: that cancels. A chunk stays in the registers of its block, so x is read once.
+// Launch  grid (chunks, tiles of C), block (CHANNELS, ROWS). step <= HELD ROWS
 // Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
-extern "C" __global__ void __launch_bounds__(1024) batch_norm_sums(
+constexpr int HELD = 16;  // rows that a thread holds
+
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments(
     const float* __restrict__ x,  // (M,C)
     float* __restrict__ sums,     // (chunks,C)
+    float* __restrict__ squares,  // (chunks,C)
     int M, int C, int step) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
-    const int end = c < C ? min(first + step, M) : 0;  // beyond the last channel, nothing but barriers
-
-    float sum = 0.0f;
-    for (int m = first + threadIdx.y; m < end; m += ROWS) sum += x[(long long)m * C + c];
-    sum = sum_over_rows(sum);
-
-    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.y * C + c] = sum;
-}
-
-// ---- batch_norm_squares ---------------------------------------------------------------------------------------------
-// sum (x - mean)^2 over the rows of each chunk, mean = sum x / M: a second pass, for E[x^2] - E[x]^2 would cancel.
-// Launch, sums  as batch_norm_sums
-extern "C" __global__ void __launch_bounds__(1024) batch_norm_squares(
-    const float* __restrict__ x,     // (M,C)
-    const float* __restrict__ sums,  // (chunks,C)
-    float* __restrict__ mean,        // (C,)
-    float* __restrict__ squares,     // (chunks,C)
-    int M, int C, int step) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
-    const int end = c < C ? min(first + step, M) : 0;  // as above
-    const float centre = sum_over_chunks(sums, gridDim.y, c, C) / M;  // every block's own, and all alike
-
-    float sum = 0.0f;
-    for (int m = first + threadIdx.y; m < end; m += ROWS) {
-        const float distance = x[(long long)m * C + c] - centre;
-        sum += distance * distance;
+    const int c = channel(), first = blockIdx.x * step, end = min(first + step, M);
+    float mine[HELD];
+#pragma unroll
+    for (int i = 0; i < HELD; ++i) {
+        const int m = first + threadIdx.y + i * ROWS;
+        mine[i] = m < end && c < C ? x[(long long)m * C + c] : 0.0f;
     }
+    float sum = 0.0f, square = 0.0f;
+#pragma unroll
+    for (int i = 0; i < HELD; ++i) sum += mine[i];
     sum = sum_over_rows(sum);
 
-    if (threadIdx.y == 0 && c < C) squares[(long long)blockIdx.y * C + c] = sum;
-    if (threadIdx.y == 0 && c < C && blockIdx.y == 0) mean[c] = centre;
+    const float centre = sum / (end - first);
+#pragma unroll
+    for (int i = 0; i < HELD; ++i) {
+        const float distance = first + threadIdx.y + i * ROWS < end ? mine[i] - centre : 0.0f;
+        square += distance * distance;
+    }
+    square = sum_over_rows(square);
+
+    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.x * C + c] = sum;
+    if (threadIdx.y == 1 && c < C) squares[(long long)blockIdx.x * C + c] = square;
 }
 
-// ---- batch_norm_variance --------------------------------------------------------------------------------------------
-// Launch  grid (tiles of C), block (CHANNELS, ROWS)
-extern "C" __global__ void __launch_bounds__(1024) batch_norm_variance(
+// ---- batch_norm_statistics ------------------------------------------------------------------------------------------
+// mean and variance of all M rows, from those of the chunks. A chunk's rows lie about its own mean, and this about the mean
+// of all: sum (x - mean)^2 = sum over chunks of [sum (x - mean_of_chunk)^2 + rows_of_chunk (mean_of_chunk - mean)^2].
+// Launch  grid (tiles of C), block (lanes, 1024 / lanes), a tile as wide as `lanes`: the more threads go down the chunks
+// Sums    thread (c, t) adds chunks t, t + blockDim.y, ... in this order; then the tree.
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
+    const float* __restrict__ sums,     // (chunks,C)
     const float* __restrict__ squares,  // (chunks,C)
+    float* __restrict__ mean,           // (C,)
     float* __restrict__ variance,       // (C,)
-    int M, int C, int chunks) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x;
-    const float sum = sum_over_chunks(squares, chunks, c, C);
-    if (threadIdx.y == 0 && c < C) variance[c] = sum / M;
+    int M, int C, int step, int chunks) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    const int end = c < C ? chunks : 0;  // beyond the last channel, nothing but barriers
+
+    float sum = 0.0f, square = 0.0f;
+#pragma unroll 4
+    for (int chunk = threadIdx.y; chunk < end; chunk += blockDim.y) sum += sums[(long long)chunk * C + c];
+    const float centre = sum_over_rows(sum) / M;
+#pragma unroll 4
+    for (int chunk = threadIdx.y; chunk < end; chunk += blockDim.y) {
+        const long long e = (long long)chunk * C + c;
+        const int rows = min(step, M - chunk * step);
+        const float distance = sums[e] / rows - centre;
+        square += squares[e] + rows * (distance * distance);
+    }
+    square = sum_over_rows(square);
+
+    if (threadIdx.y == 0 && c < C) mean[c] = centre;
+    if (threadIdx.y == 1 && c < C) variance[c] = square / M;
 }
 
 // ---- batch_norm_inference -------------------------------------------------------------------------------------------
 // The equation at the top, with a mean and a variance that are given; batch_norm gives it those of the batch.
-// Launch  a thread an element: grid (size / 256), block (256)
-extern "C" __global__ void batch_norm_inference(
+// Launch  grid (chunks of EACH ROWS rows, tiles of C), block (CHANNELS, ROWS)
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_inference(
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ scale,     // (C,)
     const float* __restrict__ shift,     // (C,)
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     float* __restrict__ y,               // (M,C)
-    int size, int C, float eps) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
-    if (e < size) y[e] = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
+    int M, int C, float eps) {
+    normalise(x, scale, shift, mean, variance, y, M, C, eps, [](float n) { return n; });
 }
 
 // ---- batch_norm_grad_sums -------------------------------------------------------------------------------------------
 // sum gy (x - mean) and sum gy over the rows of each chunk.
-// Launch, sums  as batch_norm_sums
+// Launch  grid (chunks, tiles of C), block (CHANNELS, ROWS)
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_sums(
-    const float* __restrict__ gy,        // (M,C)
-    const float* __restrict__ x,         // (M,C)
-    const float* __restrict__ mean,      // (C,)
-    float* __restrict__ products,        // (chunks,C)
-    float* __restrict__ sums,            // (chunks,C)
+    const float* __restrict__ gy,    // (M,C)
+    const float* __restrict__ x,     // (M,C)
+    const float* __restrict__ mean,  // (C,)
+    float* __restrict__ products,    // (chunks,C)
+    float* __restrict__ sums,        // (chunks,C)
     int M, int C, int step) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
-    const int end = c < C ? min(first + step, M) : 0;  // as above
-    const float centre = c < C ? mean[c] : 0.0f;
-
-    float product = 0.0f, sum = 0.0f;
-    for (int m = first + threadIdx.y; m < end; m += ROWS) {
-        const long long e = (long long)m * C + c;
-        product += gy[e] * (x[e] - centre);
-        sum += gy[e];
-    }
-    product = sum_over_rows(product);
-    sum = sum_over_rows(sum);
-
-    if (threadIdx.y == 0 && c < C) {
-        products[(long long)blockIdx.y * C + c] = product;
-        sums[(long long)blockIdx.y * C + c] = sum;
-    }
+    sum_gradients(gy, x, mean, products, sums, M, C, step, [](float gy, float) { return gy; });
 }
 
 // ---- batch_norm_grad_totals -----------------------------------------------------------------------------------------
 // gscale = sum gy xhat, gshift = sum gy, over all rows, with xhat = (x - mean) / sqrt(variance + eps).
-// Launch  grid (tiles of C), block (CHANNELS, ROWS)
+// Launch, sums  as batch_norm_statistics
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_totals(
     const float* __restrict__ products,  // (chunks,C)
     const float* __restrict__ sums,      // (chunks,C)
@@ -115,20 +112,25 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad_totals(
     float* __restrict__ gscale,          // (C,)
     float* __restrict__ gshift,          // (C,)
     int C, int chunks, float eps) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x;
-    const float product = sum_over_chunks(products, chunks, c, C);
-    const float sum = sum_over_chunks(sums, chunks, c, C);
-    if (threadIdx.y == 0 && c < C) {
-        gscale[c] = product / sqrtf(variance[c] + eps);  // xhat's denominator is the column's: it waited until now
-        gshift[c] = sum;
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    const int end = c < C ? chunks : 0;  // as above
+
+    float product = 0.0f, sum = 0.0f;
+#pragma unroll 4
+    for (int chunk = threadIdx.y; chunk < end; chunk += blockDim.y) {
+        product += products[(long long)chunk * C + c];
+        sum += sums[(long long)chunk * C + c];
     }
+    product = sum_over_rows(product);
+    sum = sum_over_rows(sum);
+
+    if (threadIdx.y == 0 && c < C) gscale[c] = product * inverse_deviation(variance[c], eps);  // of the column: it waited
+    if (threadIdx.y == 1 && c < C) gshift[c] = sum;
 }
 
 // ---- batch_norm_grad ------------------------------------------------------------------------------------------------
-// gx = scale / sqrt(variance + eps) (gy - gshift / M - xhat gscale / M): what reaches x directly, through the mean, and
-// through the variance.
-// Launch  a thread an element: grid (size / 256), block (256)
-extern "C" __global__ void batch_norm_grad(
+// Launch  as batch_norm_inference
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_grad(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ scale,     // (C,)
@@ -137,11 +139,6 @@ extern "C" __global__ void batch_norm_grad(
     const float* __restrict__ gscale,    // (C,)
     const float* __restrict__ gshift,    // (C,)
     float* __restrict__ gx,              // (M,C)
-    int size, int M, int C, float eps) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
-    if (e < size) {
-        const float deviation = sqrtf(variance[c] + eps);
-        const float xhat = (x[e] - mean[c]) / deviation;
-        gx[e] = scale[c] / deviation * (gy[e] - gshift[c] / M - xhat * gscale[c] / M);
-    }
+    int M, int C, float eps) {
+    gradient(gy, x, scale, mean, variance, gscale, gshift, gx, M, C, eps, [](float gy, float) { return gy; });
 }

@@ -1,36 +1,141 @@
-// columns.cuh: what batch_norm.cu shares with ../batch_norm_leaky_relu: sums down the columns of x (M,C), and the equation
+// columns.cuh: what batch_norm.cu shares with ../batch_norm_leaky_relu: how x (M,C), a column a channel, lies before a block
+//
+// Block   (CHANNELS, ROWS): a warp lies across 32 neighbouring channels, so each of its loads is 128 contiguous bytes, and
+//         32 warps go down the rows. A thread keeps to its column: what belongs to the channel is computed once.
+// Launch  grid (chunks of rows, tiles of C). A tile of 32 channels would keep one multiprocessor of many at work: so its
+//         rows are cut into chunks, each with a block of its own. What chunks sum is added up in the next launch, in a
+//         fixed order.
 
-constexpr int CHANNELS = 32;  // a warp lies across 32 neighbouring channels: each of its loads is 128 contiguous bytes
-constexpr int ROWS = 32;      // and 32 warps go down the rows, ROWS apart
+constexpr int CHANNELS = 32, ROWS = 32;
+constexpr int EACH = 4;  // rows of a thread that makes every element by itself, all loaded before one is stored
 
-// A tile of 32 channels would keep one multiprocessor of many at work. So its rows are cut into chunks of `step`, each
-// with a block of its own; what they sum is added up in the next launch, in a fixed order.
+__device__ int channel() { return blockIdx.y * CHANNELS + threadIdx.x; }
 
 // The sum of `value` over the block's rows, one for each of its channels, given to all threads.
-// Shared  partial (ROWS, CHANNELS): 4096 bytes; a warp reads and writes one row of it: no bank conflict.
-// Sums    a tree: rows 0..15 take 16..31, then 0..7 take 8..15, ... the order is fixed.
+// Shared  partial, 4096 bytes, of 1024 threads: neighbouring threads read and write neighbouring floats: no bank conflict
+// Sums    a tree: the upper half of the rows is added to the lower half, then of these the upper to the lower, ...
 __device__ float sum_over_rows(float value) {
-    __shared__ float partial[ROWS][CHANNELS];
-    partial[threadIdx.y][threadIdx.x] = value;
+    __shared__ float partial[1024];
+    const int mine = threadIdx.y * blockDim.x + threadIdx.x;
+    partial[mine] = value;
     __syncthreads();
-    for (int half = ROWS / 2; half > 0; half /= 2) {
-        if (threadIdx.y < half) partial[threadIdx.y][threadIdx.x] += partial[threadIdx.y + half][threadIdx.x];
+    for (int half = blockDim.y / 2; half > 0; half /= 2) {
+        if (threadIdx.y < half) partial[mine] += partial[mine + half * blockDim.x];
         __syncthreads();
     }
-    const float total = partial[0][threadIdx.x];
+    const float total = partial[threadIdx.x];
     __syncthreads();  // `partial` may be used again
     return total;
 }
 
-// The whole column's sum, given to all threads, from those of its chunks.
-// Sums    thread (c, t) adds chunks t, t + ROWS, ... in this order; then the tree.
-__device__ float sum_over_chunks(const float* __restrict__ sums /* (chunks,C) */, int chunks, int c, int C) {
-    float sum = 0.0f;
-    for (int chunk = threadIdx.y; chunk < (c < C ? chunks : 0); chunk += ROWS) sum += sums[(long long)chunk * C + c];
-    return sum_over_rows(sum);
+// ---- the equation ---------------------------------------------------------------------------------------------------
+// What it takes of a channel. gain = scale / sqrt(variance + eps)
+struct Column {
+    float mean, gain, shift;
+};
+
+__device__ float inverse_deviation(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
+
+// Rounded in one way, whoever computes it: so the sign of n is the same on the way forward and on the way back.
+__device__ float normalised(float x, Column column) { return fmaf(column.gain, x - column.mean, column.shift); }
+
+// y = after(n) with n = gain (x - mean) + shift, for this thread's EACH rows.
+template <class After>
+__device__ void normalise(
+    const float* __restrict__ x,         // (M,C)
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    float* __restrict__ y,               // (M,C)
+    int M, int C, float eps, After after) {
+    const int c = channel(), first = blockIdx.x * EACH * ROWS + threadIdx.y;
+    if (c >= C) return;
+    const Column column = {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
+    float mine[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        const int m = first + i * ROWS;
+        mine[i] = m < M ? x[(long long)m * C + c] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        const int m = first + i * ROWS;
+        if (m < M) y[(long long)m * C + c] = after(normalised(mine[i], column));
+    }
 }
 
-// The equation, for one number. No product in it is added to: no compiler can round it in two ways.
-__device__ float normalised(float x, float scale, float shift, float mean, float variance, float eps) {
-    return scale * (x - mean) / sqrtf(variance + eps) + shift;
+// ---- the gradient ---------------------------------------------------------------------------------------------------
+// gn(gy, x) is the gradient at n.
+//
+// sum gn (x - mean) and sum gn over the rows of each chunk.
+// Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
+constexpr int AHEAD = 8;  // rows of which a thread loads both numbers before it adds them
+
+template <class AtN>
+__device__ void sum_gradients(
+    const float* __restrict__ gy,    // (M,C)
+    const float* __restrict__ x,     // (M,C)
+    const float* __restrict__ mean,  // (C,)
+    float* __restrict__ products,    // (chunks,C)
+    float* __restrict__ sums,        // (chunks,C)
+    int M, int C, int step, AtN gn) {
+    const int c = channel(), first = blockIdx.x * step;
+    const int end = c < C ? min(first + step, M) : 0;  // beyond the last channel, nothing but barriers
+    const float centre = c < C ? mean[c] : 0.0f;
+
+    float product = 0.0f, sum = 0.0f;
+    for (int m = first + threadIdx.y; m < end; m += AHEAD * ROWS) {
+        float arriving[AHEAD], value[AHEAD];
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) {
+            const bool there = m + i * ROWS < end;
+            const long long e = (long long)(m + i * ROWS) * C + c;
+            arriving[i] = there ? gy[e] : 0.0f;
+            value[i] = there ? x[e] : 0.0f;
+        }
+#pragma unroll
+        for (int i = 0; i < AHEAD; ++i) {
+            const float g = gn(arriving[i], value[i]);
+            product += g * (value[i] - centre);
+            sum += g;
+        }
+    }
+    product = sum_over_rows(product);
+    sum = sum_over_rows(sum);
+
+    // All threads know both sums, so one warp stores each.
+    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.x * C + c] = sum;
+    if (threadIdx.y == 1 && c < C) products[(long long)blockIdx.x * C + c] = product;
+}
+
+// gx = gain (gn - gshift / M - xhat gscale / M): what reaches x directly, through the mean, and through the variance.
+template <class AtN>
+__device__ void gradient(
+    const float* __restrict__ gy,        // (M,C)
+    const float* __restrict__ x,         // (M,C)
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    const float* __restrict__ gscale,    // (C,)
+    const float* __restrict__ gshift,    // (C,)
+    float* __restrict__ gx,              // (M,C)
+    int M, int C, float eps, AtN gn) {
+    const int c = channel(), first = blockIdx.x * EACH * ROWS + threadIdx.y;
+    if (c >= C) return;
+    const float inverse = inverse_deviation(variance[c], eps), gain = scale[c] * inverse, centre = mean[c];
+    const float through_mean = gshift[c] / M, through_variance = inverse * gscale[c] / M;
+    float arriving[EACH], value[EACH];
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        const bool there = first + i * ROWS < M;
+        const long long e = (long long)(first + i * ROWS) * C + c;
+        arriving[i] = there ? gy[e] : 0.0f;
+        value[i] = there ? x[e] : 0.0f;
+    }
+#pragma unroll
+    for (int i = 0; i < EACH; ++i) {
+        const float g = gn(arriving[i], value[i]) - through_mean - (value[i] - centre) * through_variance;
+        if (first + i * ROWS < M) gx[(long long)(first + i * ROWS) * C + c] = gain * g;
+    }
 }

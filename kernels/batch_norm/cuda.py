@@ -1,4 +1,4 @@
-"""Launches batch_norm.cu: to sum columns, a block for 32 channels of a chunk of rows; else a thread an element."""
+"""Launches batch_norm.cu, a block for 32 channels of a chunk of rows."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from kernels.launch import Source, empty, multiprocessors
 __all__ = ["batch_norm", "batch_norm_grad", "batch_norm_inference"]
 
 SOURCE = Source(__package__, "batch_norm.cu")
-COLUMNS = (32, 32)  # a block that sums down the rows: 32 channels by 32 rows
-SHORTEST = 256  # rows of a chunk: eight for each thread
-RESIDENT = 2  # such blocks that a multiprocessor has at a time
-ELEMENTS = (256,)
+CHANNELS, ROWS = COLUMNS = (32, 32)  # a block: channels by rows
+EACH, HELD = 4, 16  # rows of a thread: that makes each element by itself, and at most of one that sums
+SHORTEST = 4 * ROWS  # rows of a chunk, if there are so many
+RESIDENT = 2  # blocks that a multiprocessor has at a time
+DOWN = (8, 128)  # a block that adds up what chunks have summed: channels by chunks
 
 
 def batch_norm(x, scale, shift, eps):
@@ -21,27 +22,43 @@ def batch_norm(x, scale, shift, eps):
 
 def statistics(x):
     """The batch's mean and variance, (C,)."""
-    c = x.shape[-1]
-    m = x.size // c
-    step, chunks = in_chunks(x)
+    m, c = rows_and_columns(x)
+    step, chunks = in_chunks(x, HELD * ROWS)
     mean, variance, sums, squares = empty(x, (c,)), empty(x, (c,)), empty(x, (chunks, c)), empty(x, (chunks, c))
-    SOURCE.launch("batch_norm_sums", (tiles(c), chunks), COLUMNS, x, sums, m, c, step)
-    SOURCE.launch("batch_norm_squares", (tiles(c), chunks), COLUMNS, x, sums, mean, squares, m, c, step)
-    SOURCE.launch("batch_norm_variance", (tiles(c),), COLUMNS, squares, variance, m, c, chunks)
+    SOURCE.launch("batch_norm_moments", (chunks, tiles(c)), COLUMNS, x, sums, squares, m, c, step)
+    SOURCE.launch("batch_norm_statistics", down(c), DOWN, sums, squares, mean, variance, m, c, step, chunks)
     return mean, variance
 
 
+def rows_and_columns(x):
+    """(M, C) of x (..., C)."""
+    return x.size // x.shape[-1], x.shape[-1]
+
+
 def tiles(c):
-    """How many tiles of 32 cover that many channels."""
-    return -(-c // 32)
+    """How many tiles cover that many channels."""
+    return -(-c // CHANNELS)
 
 
-def in_chunks(x):
-    """(rows of a chunk, chunks) of x (..., C): blocks for all multiprocessors, unless they would have few rows each."""
-    c = x.shape[-1]
-    m = x.size // c
+def down(c):
+    """The grid for a block DOWN, which goes down the chunks of a few channels."""
+    return (-(-c // DOWN[0]),)
+
+
+def each(x):
+    """The grid for a thread that makes EACH elements of a channel of x (..., C)."""
+    m, c = rows_and_columns(x)
+    return -(-m // (EACH * ROWS)), tiles(c)
+
+
+def in_chunks(x, longest):
+    """(rows of a chunk, chunks) of x (..., C): blocks for all multiprocessors, unless they would have few rows each.
+
+    longest: rows that a chunk may have.
+    """
+    m, c = rows_and_columns(x)
     wanted = -(-RESIDENT * multiprocessors(x) // tiles(c))
-    step = -(-m // max(1, min(wanted, m // SHORTEST)))
+    step = min(longest, -(-m // max(1, min(wanted, m // SHORTEST))))
     return step, -(-m // step)
 
 
@@ -50,27 +67,25 @@ def totals(products, sums, variance, eps):
     chunks, c = sums.shape
     gscale, gshift = empty(sums, (c,)), empty(sums, (c,))
     arrays = products, sums, variance, gscale, gshift
-    SOURCE.launch("batch_norm_grad_totals", (tiles(c),), COLUMNS, *arrays, c, chunks, eps)
+    SOURCE.launch("batch_norm_grad_totals", down(c), DOWN, *arrays, c, chunks, eps)
     return gscale, gshift
 
 
 def batch_norm_grad(gy, x, scale, mean, variance, eps):
     """(gx, gscale, gshift): gx of the shape of x (..., C), the other two (C,)."""
-    c = x.shape[-1]
-    m = x.size // c
-    step, chunks = in_chunks(x)
+    m, c = rows_and_columns(x)
+    step, chunks = in_chunks(x, m)
     gx, products, sums = empty(x, x.shape), empty(x, (chunks, c)), empty(x, (chunks, c))
-    SOURCE.launch("batch_norm_grad_sums", (tiles(c), chunks), COLUMNS, gy, x, mean, products, sums, m, c, step)
+    SOURCE.launch("batch_norm_grad_sums", (chunks, tiles(c)), COLUMNS, gy, x, mean, products, sums, m, c, step)
     gscale, gshift = totals(products, sums, variance, eps)
-    grid = ((x.size + 255) // 256,)
     columns = scale, mean, variance, gscale, gshift
-    SOURCE.launch("batch_norm_grad", grid, ELEMENTS, gy, x, *columns, gx, x.size, m, c, eps)
+    SOURCE.launch("batch_norm_grad", each(x), COLUMNS, gy, x, *columns, gx, m, c, eps)
     return gx, gscale, gshift
 
 
 def batch_norm_inference(x, scale, shift, mean, variance, eps):
     """y of the shape of x (..., C), with the statistics given."""
     y = empty(x, x.shape)
-    grid = ((x.size + 255) // 256,)
-    SOURCE.launch("batch_norm_inference", grid, ELEMENTS, x, scale, shift, mean, variance, y, x.size, x.shape[-1], eps)
+    arrays = x, scale, shift, mean, variance, y
+    SOURCE.launch("batch_norm_inference", each(x), COLUMNS, *arrays, *rows_and_columns(x), eps)
     return y

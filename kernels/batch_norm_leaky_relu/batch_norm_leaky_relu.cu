@@ -8,30 +8,41 @@
 
 #include "../batch_norm/columns.cuh"
 
-// The gradient at n.
-__device__ float gradient_at_n(float gy, float n, float slope) { return n > 0.0f ? gy : slope * gy; }
+// The gradient at n, of what arrives at y.
+struct AtN {
+    Column column;
+    float slope;
+    __device__ float operator()(float gy, float x) const { return normalised(x, column) > 0.0f ? gy : slope * gy; }
+};
+
+// Of this thread's channel; beyond the last one, nothing of it is used.
+__device__ AtN at_n(
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    int C, float eps, float slope) {
+    const int c = min(channel(), C - 1);
+    return {{mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]}, slope};
+}
 
 // ---- batch_norm_leaky_relu ------------------------------------------------------------------------------------------
-// Launch  a thread an element: grid (size / 256), block (256)
-extern "C" __global__ void batch_norm_leaky_relu(
+// Launch  grid (chunks of EACH ROWS rows, tiles of C), block (CHANNELS, ROWS)
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu(
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ scale,     // (C,)
     const float* __restrict__ shift,     // (C,)
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     float* __restrict__ y,               // (M,C)
-    int size, int C, float eps, float slope) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
-    if (e < size) {
-        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
-        y[e] = n > 0.0f ? n : slope * n;
-    }
+    int M, int C, float eps, float slope) {
+    const auto rectified = [slope](float n) { return n > 0.0f ? n : slope * n; };
+    normalise(x, scale, shift, mean, variance, y, M, C, eps, rectified);
 }
 
 // ---- batch_norm_leaky_relu_grad_sums --------------------------------------------------------------------------------
 // sum gn (x - mean) and sum gn over the rows of each chunk; batch_norm_grad_totals in batch_norm.cu adds them up.
-// Launch  grid (tiles of C, chunks), block (CHANNELS, ROWS)
-// Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
+// Launch  grid (chunks, tiles of C), block (CHANNELS, ROWS)
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_sums(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)
@@ -42,29 +53,12 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_su
     float* __restrict__ products,        // (chunks,C)
     float* __restrict__ sums,            // (chunks,C)
     int M, int C, int step, float eps, float slope) {
-    const int c = blockIdx.x * CHANNELS + threadIdx.x, first = blockIdx.y * step;
-    const int end = c < C ? min(first + step, M) : 0;  // beyond the last channel, nothing but barriers
-
-    float product = 0.0f, sum = 0.0f;
-    for (int m = first + threadIdx.y; m < end; m += ROWS) {
-        const long long e = (long long)m * C + c;
-        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
-        const float gn = gradient_at_n(gy[e], n, slope);
-        product += gn * (x[e] - mean[c]);
-        sum += gn;
-    }
-    product = sum_over_rows(product);
-    sum = sum_over_rows(sum);
-
-    // All threads know both sums, so one warp stores each.
-    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.y * C + c] = sum;
-    if (threadIdx.y == 1 && c < C) products[(long long)blockIdx.y * C + c] = product;
+    sum_gradients(gy, x, mean, products, sums, M, C, step, at_n(scale, shift, mean, variance, C, eps, slope));
 }
 
 // ---- batch_norm_leaky_relu_grad -------------------------------------------------------------------------------------
-// gx = scale / sqrt(variance + eps) (gn - gshift / M - xhat gscale / M).
-// Launch  a thread an element: grid (size / 256), block (256)
-extern "C" __global__ void batch_norm_leaky_relu_grad(
+// Launch  as batch_norm_leaky_relu
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ scale,     // (C,)
@@ -74,13 +68,7 @@ extern "C" __global__ void batch_norm_leaky_relu_grad(
     const float* __restrict__ gscale,    // (C,)
     const float* __restrict__ gshift,    // (C,)
     float* __restrict__ gx,              // (M,C)
-    int size, int M, int C, float eps, float slope) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x, c = e % C;
-    if (e < size) {
-        const float n = normalised(x[e], scale[c], shift[c], mean[c], variance[c], eps);
-        const float gn = gradient_at_n(gy[e], n, slope);
-        const float deviation = sqrtf(variance[c] + eps);
-        const float xhat = (x[e] - mean[c]) / deviation;
-        gx[e] = scale[c] / deviation * (gn - gshift[c] / M - xhat * gscale[c] / M);
-    }
+    int M, int C, float eps, float slope) {
+    const AtN gn = at_n(scale, shift, mean, variance, C, eps, slope);
+    gradient(gy, x, scale, mean, variance, gscale, gshift, gx, M, C, eps, gn);
 }
