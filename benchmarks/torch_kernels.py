@@ -235,8 +235,14 @@ def full(like, shape, value):
 
 
 @entered(AS_THEY_LIE)
-def moving_average(average, value, factor, momentum):
-    return lambda: (average.lerp_(value * factor, momentum), value)
+def moving_average(momentum, factors, *arrays):
+    averages, values = list(arrays[: len(factors)]), list(arrays[len(factors) :])
+
+    def call():
+        torch._foreach_lerp_(averages, torch._foreach_mul(values, list(factors)), momentum)
+        return *averages, *values
+
+    return call
 
 
 @entered(AS_THEY_LIE)

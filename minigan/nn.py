@@ -180,9 +180,9 @@ class BatchNorm(Layer):
     def _averaged(self, x: Tensor, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
         """y, when the statistics of x have gone into the running averages, in place as an optimizer's are."""
         m = x.size // x.shape[-1]
-        move = x.device.moving_average
-        move(self.running_mean.data, mean.data, 1.0, self.momentum)
-        move(self.running_variance.data, variance.data, m / max(m - 1, 1), self.momentum)
+        averages, values = (self.running_mean, self.running_variance), (mean, variance)
+        factors = (1.0, m / max(m - 1, 1))
+        x.device.moving_average(self.momentum, factors, *(t.data for t in (*averages, *values)))
         return y
 
 

@@ -234,9 +234,10 @@ def adam(rng, sizes, step):
     return np.array(step, np.int32), 2e-4, 0.5, 0.999, 1e-8, *arrays
 
 
-@case(ELEMENTS, ANY)
-def moving_average(rng, shape):
-    return floats(rng, *shape), floats(rng, *shape), 1.5, 0.125
+@case([((1,),), ((1025, 7),)], st.tuples(st.lists(PRIMES, min_size=1, max_size=3).map(tuple)))
+def moving_average(rng, sizes):
+    factors = (1.0, 1.5, 2.0)[: len(sizes)]
+    return 0.125, factors, *(floats(rng, size) for _ in range(2) for size in sizes)
 
 
 @case(ELEMENTS, ANY)

@@ -38,7 +38,11 @@ def changed_by_adam(arguments):
 
 
 # The arguments that a kernel changes, and is asked for instead of its result.
-IN_PLACE = {"adam": changed_by_adam, "moving_average": lambda _: (0,), "philox_advance": lambda _: (0,)}
+IN_PLACE = {
+    "adam": changed_by_adam,
+    "moving_average": lambda arguments: range(2, 2 + len(arguments[1])),
+    "philox_advance": lambda _: (0,),
+}
 
 
 def gamma(n):
@@ -232,9 +236,10 @@ def mean(x, axes):
 
 
 @bound
-def moving_average(average, value, factor, momentum):
+def moving_average(momentum, factors, *arrays):
     """A product, a subtraction, a product and a sum; the factors that are tried are float32."""
-    return (gamma(4) * (abs(average) + abs(momentum) * (abs(factor * value) + abs(average))),)
+    pairs = zip(arrays[: len(factors)], arrays[len(factors) :], factors, strict=True)
+    return tuple(gamma(4) * (abs(a) + abs(momentum) * (abs(factor * value) + abs(a))) for a, value, factor in pairs)
 
 
 @bound

@@ -1,13 +1,22 @@
 // moving_average.cu: average += momentum (factor value - average)      (minigan/nn.py, BatchNorm)
 //
-// Shapes  average and value have `size` elements, float32, C-contiguous
-// Block   256 threads, a thread an element: a warp loads and stores 128 contiguous bytes
-// Launch  grid (size / 256, rounded up), block (256)
+// Shapes  average i and value i have sizes[i] elements, float32, C-contiguous
+// Block   a thread makes EACH elements of one average, BLOCK apart
+// Launch  grid (blocks of the largest, averages), block (BLOCK): batch norm's two averages take one launch
+#include "../launch/elements.cuh"
+#include "../launch/table.cuh"
 
 extern "C" __global__ void moving_average(
-    float* __restrict__ average,      // (size,), in place
-    const float* __restrict__ value,  // (size,)
-    int size, float factor, float momentum) {
-    const int e = blockIdx.x * blockDim.x + threadIdx.x;
-    if (e < size) average[e] += momentum * (factor * value[e] - average[e]);
+    const Table<float*> averages,  // in place
+    const Table<const float*> values,
+    const Table<float> factors,
+    const Table<int> sizes,
+    float momentum) {
+    const int i = blockIdx.y, size = sizes.row[i];
+    float average[EACH], value[EACH];
+    load(average, averages.row[i], size);
+    load(value, values.row[i], size);
+#pragma unroll
+    for (int e = 0; e < EACH; ++e) average[e] += momentum * (factors.row[i] * value[e] - average[e]);
+    store(average, averages.row[i], size);
 }
