@@ -54,6 +54,9 @@ class Device:
     precision: what its convolutions multiply, one of PRECISIONS.
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
+    sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
+        device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
+        `sender`) must not touch the target. What is asked of it afterwards finds the values there.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Device:
         array: Callable = _contiguous,
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
+        sender: Callable = lambda shape, dtype: np.copyto,
         memory: Callable = peak_memory,
         room: Callable = lambda: 0,
         graph: Callable | None = None,
@@ -77,6 +81,7 @@ class Device:
         self.array = array  # NumPy array -> C-contiguous array on this device
         self.numpy = numpy  # array on this device -> NumPy array
         self.copy = copy  # copy(target, source): all elements of one array on this device into another
+        self.sender = sender  # sender(shape, dtype) -> a function that sends arrays here; see above
         self.memory = memory  # () -> the most bytes that were ever held where its arrays live, or None: not known
         self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
@@ -101,16 +106,16 @@ def rooms() -> list[str]:
 def _cuda(**chosen) -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    return Device(
-        "cuda", "cuda", (np.float32,), gpu.array, gpu.numpy, gpu.copy, gpu.memory, gpu.room, gpu.GpuGraph, **chosen
-    )
+    moves = gpu.array, gpu.numpy, gpu.copy, gpu.sender
+    return Device("cuda", "cuda", (np.float32,), *moves, gpu.memory, gpu.room, gpu.GpuGraph, **chosen)
 
 
 def _emulated(**chosen) -> Device:
     from kernels.launch import graph, host
 
     host.compiler()  # raises where there is none
-    moves = map(graph.between_steps, (_contiguous, np.asarray, np.copyto))
+    array, numpy, copy = map(graph.between_steps, (_contiguous, np.asarray, np.copyto))
+    moves = array, numpy, copy, lambda shape, dtype: copy
     return Device("emulated", "cuda", (np.float32,), *moves, graph=graph.HostGraph, **chosen)
 
 

@@ -6,6 +6,9 @@ pictures from the disk while this step is computed. Where a picture waits change
 
 The numbers of a step's pictures, and the pictures themselves where not all are on the device, are brought there between
 the steps, into arrays that stay where they are: so a step can be captured once and repeated (kernels/launch/graph.py).
+Python waits for a step only where it reads a result: else this step is still computed when Python turns to the next.
+The pictures of the next, if they come from a file, are sent meanwhile: there is room for two steps', and they travel
+into the half from which this step does not read.
 """
 
 from __future__ import annotations
@@ -32,8 +35,8 @@ AHEAD = 4  # steps whose pictures are fetched before it is their turn, each by a
 class Batches:
     """Real pictures, on the device: shuffled anew each epoch, each mirrored by a coin. A function of seed and step.
 
-    images: uint8 (M,H,W,C). Mapped from a file, they are read ahead, unless the device has room for all of them; others
-    are put on the device once and for all.
+    images: uint8 (M,H,W,C). Mapped from a file, they are read ahead, and sent when it is their turn, unless the device
+    has room for all of them; others are put on the device once and for all.
     Used as a context manager it ends the reading with the block.
     """
 
@@ -46,12 +49,13 @@ class Batches:
         n = settings.batch_size
         if isinstance(images, np.memmap) and images.nbytes > SHARE * device.room():
             self.ahead = Ahead(lambda step: read(images, self.indices(step)))
-            self.images = device.array(np.zeros((n, *images.shape[1:]), np.uint8))  # of one step
-            self.places = device.array(np.arange(n, dtype=np.int32))
+            self.images = device.array(np.zeros((2 * n, *images.shape[1:]), np.uint8))  # of two steps
+            self.first = n  # where in `images` those begin that were sent last: at 0 and at n, in turn
+            self.send = device.sender((n, *images.shape[1:]), np.uint8)
         else:
             self.ahead = None
             self.images = device.array(images)
-            self.places = device.array(np.zeros(n, np.int32))  # in `images`, of the pictures of a step
+        self.places = device.array(np.zeros(n, np.int32))  # in `images`, of the pictures of a step
         self.mirror = device.array(np.zeros(n, np.uint8))
 
     def __enter__(self) -> Batches:
@@ -78,9 +82,13 @@ class Batches:
         """
         device = self.device
         if self.ahead is not None:
-            device.copy(self.images, device.array(self.ahead.fetched(step)))
+            n, pictures = self.settings.batch_size, self.ahead.fetched(step)
+            self.first = n - self.first
+            self.send(self.images[self.first : self.first + n], pictures)
+            places = np.arange(self.first, self.first + n, dtype=np.int32)
         else:
-            device.copy(self.places, device.array(self.indices(step)))
+            places = self.indices(step)
+        device.copy(self.places, device.array(places))
         device.copy(self.mirror, device.array(coins(self.settings.seed, step, self.settings.batch_size)))
 
     def pictures(self) -> Tensor:

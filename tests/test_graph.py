@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -34,11 +36,21 @@ def settings(*arguments: str) -> options.Settings:
     )
 
 
+def noise(seed: int) -> np.ndarray:
+    """Fourteen pictures, three steps an epoch."""
+    return np.random.default_rng(seed).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
+
+
+def mapped(images: np.ndarray, folder: Path) -> np.memmap:
+    """The same pictures in a file."""
+    np.save(folder / "images.npy", images)
+    return np.load(folder / "images.npy", mmap_mode="r")
+
+
 def begun(device: kernels.Device, graph: bool, given: options.Settings | None = None) -> Steps:
-    """A game on fourteen pictures of noise, three steps an epoch."""
+    """A game on pictures of noise."""
     given = given or settings()
-    images = np.random.default_rng(0).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
-    return Steps(Game(given, device), Batches(images, given, device), graph)
+    return Steps(Game(given, device), Batches(noise(0), given, device), graph)
 
 
 def bits(game: Game) -> dict[str, bytes]:
@@ -63,6 +75,18 @@ def test_a_repeated_step_is_the_step(emulated, arguments):
             assert (repeated.game.sample() == written.game.sample()).all()
     assert repeated.move.repeat
     assert bits(repeated.game) == bits(written.game)
+
+
+def test_a_repeated_step_finds_the_pictures_that_were_sent(emulated, tmp_path):
+    """Wherever in their array they came, which is elsewhere each time: the same scores as if all pictures were held."""
+    given = settings()
+    held = begun(emulated, graph=False, given=given)
+    with Batches(mapped(noise(0), tmp_path), given, emulated) as read:
+        sent = Steps(Game(given, emulated), read, graph=True)
+        for _ in range(5):
+            expected, found = ({name: t.item() for name, t in steps().items()} for steps in (held, sent))
+            assert found == expected
+    assert sent.move.repeat
 
 
 def test_kernels_run_when_they_are_repeated(emulated):
@@ -105,18 +129,24 @@ def test_a_repeated_step_reads_only_what_stays(emulated, monkeypatch):
     assert all(any(a.ctypes.data in place for place in places) for a in handed)
 
 
-@pytest.mark.parametrize("move", ["array", "numpy", "copy"])
+@pytest.mark.parametrize("move", ["array", "numpy", "copy", "send"])
 def test_what_cannot_be_repeated_is_refused(emulated, move):
     """An array that is read or brought within the step, when it is captured, in words; as it is written, it may."""
-    x = np.ones(3, np.float32)
-    arguments = {"array": (x,), "numpy": (x,), "copy": (np.empty(3, np.float32), x)}[move]
-    graph = HostGraph(lambda: getattr(emulated, move)(*arguments))
+    x, y = np.ones(3, np.float32), np.empty(3, np.float32)
+    send = emulated.sender(x.shape, x.dtype)
+    bring = {
+        "array": lambda: emulated.array(x),
+        "numpy": lambda: emulated.numpy(x),
+        "copy": lambda: emulated.copy(y, x),
+        "send": lambda: send(y, x),
+    }[move]
+    graph = HostGraph(bring)
     graph()
     with pytest.raises(
         RuntimeError, match=r"^\w+: a captured step launches kernels and nothing else: .* between steps$"
     ):
         graph()
-    getattr(emulated, move)(*arguments)  # afterwards all is as before
+    bring()  # afterwards all is as before
 
 
 def test_who_has_graphs(emulated):
@@ -160,13 +190,11 @@ def test_too_large_a_batch_says_which_one_fits(emulated, monkeypatch, graph, pic
 
 def test_pictures_are_all_on_a_device_that_has_room(tmp_path, seed):
     """A file's pictures are put on a device with room for twice as many, and read ahead for one with less."""
-    images = np.random.default_rng(seed).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
-    np.save(tmp_path / "images.npy", images)
-    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-    batches = []
+    images, batches = noise(seed), []
+    file = mapped(images, tmp_path)
     for room, ahead in ((2 * images.nbytes, False), (2 * images.nbytes - 1, True)):
         device = kernels.Device("reference", "reference", (np.float32,), room=lambda room=room: room)
-        with Batches(mapped, settings(), device) as found:
+        with Batches(file, settings(), device) as found:
             assert (found.ahead is not None) == ahead
             batches.append([found.batch(step).numpy() for step in (0, 1, 2, 3)])
     np.testing.assert_array_equal(*batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import functools
 import importlib.util
@@ -16,6 +17,8 @@ import kernels
 from kernels.launch import Launch, Source, empty, host, recording
 from kernels.launch.cache import cached
 from kernels.launch.source import HOMES
+from minigan import options
+from minigan.batches import Batches
 
 SCALE = """
 // extern "C" __global__ void hidden(float* in_a_comment) {}
@@ -222,6 +225,14 @@ def import_gpu():
     return gpu
 
 
+def gpu_with(monkeypatch, cupy):
+    """A fresh `kernels.launch.gpu` that speaks to that CuPy. Any memory is page-locked enough."""
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupyx", types.SimpleNamespace(empty_pinned=np.empty))
+    monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
+    return import_gpu()
+
+
 def test_no_cupy(monkeypatch):
     """Without CuPy, `cuda` says what to install; nothing falls back."""
     monkeypatch.setitem(sys.modules, "cupy", None)
@@ -306,9 +317,7 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
     """
     launches = []
     monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy(launches, []))
-    monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
-    import_gpu()
+    gpu_with(monkeypatch, fake_cupy(launches, []))
 
     x = X.view(FakeArray)
     launch(x, x, 6, 0.5, 1, grid=(2, 3), shared=1000)
@@ -329,9 +338,7 @@ def test_a_graph_of_cupy(monkeypatch, nvrtc):
     That memory is counted, and the step's Python runs twice, however often it is repeated.
     """
     events = []
-    monkeypatch.setitem(sys.modules, "cupy", fake_cupy([], events))
-    monkeypatch.setattr("kernels.launch.source.HOMES", dict(HOMES))
-    gpu = import_gpu()
+    gpu = gpu_with(monkeypatch, fake_cupy([], events))
     step = gpu.GpuGraph(lambda: events.append("step") or "scores")
     assert [step() for _ in range(4)] == ["scores"] * 4
     assert events == [
@@ -342,3 +349,138 @@ def test_a_graph_of_cupy(monkeypatch, nvrtc):
         "launch here",
     ]  # fmt: skip
     assert gpu.memory() == 2000  # CuPy's own pool, and the graph's
+
+
+class LateGpu:
+    """Stands for a GPU that does nothing until somebody must wait for it.
+
+    Then it goes on in one stream as far as it may before it looks at the other: first in "main", the one that was made
+    first, or first in "beside".
+    """
+
+    def __init__(self, cupy, preferred: str):
+        self.preferred, self.streams = preferred, []
+        self.did = []  # what a test would know the order of
+        cupy.cuda.Stream = functools.partial(LateStream, self)
+        cupy.cuda.Event = functools.partial(LateEvent, self)
+
+    def work(self, until) -> None:
+        """Fails with StopIteration if all streams wait for ever."""
+        while not until():
+            streams = self.streams if self.preferred == "main" else self.streams[::-1]
+            queue = next(stream.queue for stream in streams if stream.queue and stream.queue[0][0]())
+            queue.popleft()[1]()
+
+
+class LateStream(FakeStream):
+    """A queue of what was asked for: whether it may begin, and what is done then."""
+
+    def __init__(self, gpu, non_blocking):
+        super().__init__([], non_blocking)
+        self.gpu, self.queue = gpu, collections.deque()
+        gpu.streams.append(self)
+
+    def ask(self, do, ready=lambda: True):
+        self.queue.append((ready, do))
+
+    def record(self, event):
+        event.recorded += 1
+        self.ask(functools.partial(setattr, event, "passed", event.recorded))
+        return event
+
+    def wait_event(self, event):
+        recorded = event.recorded  # what is recorded later is not waited for
+        self.ask(lambda: None, lambda: event.passed >= recorded)
+
+
+class LateEvent:
+    """An event: how often it was recorded, and which of those records the GPU has come to."""
+
+    def __init__(self, gpu, *, disable_timing, block=False):
+        self.gpu, self.recorded, self.passed = gpu, 0, 0
+
+    def synchronize(self):
+        recorded = self.recorded
+        self.gpu.work(until=lambda: self.passed >= recorded)
+
+
+class LateArray(FakeArray):
+    """An array on that GPU."""
+
+    def set(self, values, stream):
+        def copy():  # what the host's memory holds by then
+            self[...] = values
+            stream.gpu.did.append("sent")
+
+        stream.ask(copy)
+
+
+@pytest.mark.parametrize("preferred", ["main", "beside"])
+def test_pictures_are_sent_beside_the_steps(monkeypatch, nvrtc, tmp_path, preferred):
+    """Each step sees its pictures, though the GPU does all late and one stream first: no wait is missing.
+
+    A step that came before its pictures, pictures that came while the step before the last one still read there, or
+    before their array was cleared, and ones that were changed on the host before the GPU fetched them, would be wrong.
+    And none is too long: a GPU that prefers to copy has a step's pictures before it begins with the step before.
+    """
+    cupy = fake_cupy([], [])
+    late = LateGpu(cupy, preferred)
+    gpu = gpu_with(monkeypatch, cupy)
+    reference = kernels.device("reference")
+
+    def array(values):
+        values, result = np.array(values), np.empty_like(values).view(LateArray)
+        gpu.STREAM.ask(lambda: np.copyto(result, values))
+        return result
+
+    def copy(target, source):
+        gpu.STREAM.ask(lambda: np.copyto(target, source))
+
+    def image_batch(images, places, mirror):
+        batch = np.empty((len(places), *images.shape[1:]), np.float32)
+
+        def step():
+            batch[:] = reference.image_batch(images, places, mirror)
+            late.did.append("step")
+
+        gpu.STREAM.ask(step)
+        return batch
+
+    device = kernels.Device("cuda", "reference", (np.float32,), array=array, copy=copy, sender=gpu.sender)
+    device.image_batch = image_batch
+    given = options.new_settings(options.parse(["--size", "16", "--batch-size", "4"]))
+    images = np.random.default_rng(0).integers(0, 256, (14, 16, 16, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    steps = [0, 1, 2, 3, 4, 0, 9, 9]
+    with Batches(np.load(tmp_path / "images.npy", mmap_mode="r"), given, device) as batches:
+        found = [batches.batch(step) for step in steps]
+    late.work(until=lambda: not any(stream.queue for stream in late.streams))
+    held = Batches(images, given, reference)
+    for step, batch in zip(steps, found, strict=True):
+        np.testing.assert_array_equal(batch.data, held.batch(step).data, err_msg=f"step {step}")
+    if preferred == "beside":
+        assert late.did == ["sent", *["sent", "step"] * (len(steps) - 1), "step"]
+
+
+def test_python_is_no_further_ahead_than_the_memory_it_fills(monkeypatch, nvrtc):
+    """It sends twice without waiting; the third time the first copy must be done, and no more than that."""
+    cupy, counts = fake_cupy([], []), []
+    late = LateGpu(cupy, "main")
+    gpu = gpu_with(monkeypatch, cupy)
+    send, target = gpu.sender((2,), np.uint8), np.zeros(2, np.uint8).view(LateArray)
+    for value in range(5):
+        send(target, np.full(2, value, np.uint8))
+        counts.append(late.did.count("sent"))
+    assert counts == [0, 0, 1, 2, 3]
+
+
+def test_nothing_is_sent_within_a_captured_step(monkeypatch, nvrtc):
+    """It would be sent again with each repetition, from where other pictures wait by then."""
+    cupy = fake_cupy([], [])
+    LateGpu(cupy, "main")
+    gpu = gpu_with(monkeypatch, cupy)
+    send, target = gpu.sender((2,), np.uint8), np.zeros(2, np.uint8).view(LateArray)
+    step = gpu.GpuGraph(lambda: send(target, np.ones(2, np.uint8)))
+    step()
+    with pytest.raises(RuntimeError, match=r"^send: a captured step launches kernels and nothing else"):
+        step()

@@ -1,13 +1,16 @@
 """The GPU: CuPy gives memory, a stream, graphs and the launch; the machine code comes from `nvrtc`.
 
 All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
-repeated graphs and copies. Python goes on meanwhile, and waits only where it reads an array.
+repeated graphs and copies. Only what is sent travels in a stream beside it, and the two wait for each other's events.
+Python goes on meanwhile. It waits where it reads an array, and where it sends one while two before it are on their way.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from kernels import DeviceError
@@ -18,6 +21,7 @@ from kernels.launch.source import HOMES, Home
 
 try:
     import cupy
+    import cupyx
 except ImportError as error:
     raise DeviceError(
         f"cuda: needs CuPy ({error}): pip install 'minigan[cuda13]', or 'minigan[cuda12]' if the driver is of CUDA 12"
@@ -55,6 +59,33 @@ def array(values) -> cupy.ndarray:
 
 numpy = between_steps(cupy.asnumpy)  # and back
 copy = between_steps(cupy.copyto)
+
+
+def sender(shape: tuple[int, ...], dtype) -> Callable:
+    """A function that sends NumPy arrays of that shape: see kernels.Device.
+
+    A copy begins when all is done that had been asked for when the copy before it was; kernels asked for since then run
+    beside it, and those asked for afterwards wait for it.
+    """
+    beside = cupy.cuda.Stream(non_blocking=True)
+    # Page-locked memory stays where it is, so the GPU fetches from it without Python's help. There is enough for two
+    # sends: Python fills one half while the GPU may still fetch the other.
+    halves = cupyx.empty_pinned((2, *shape), dtype)
+    # Who waits for an event with block=True sleeps, and leaves the core to the threads that read ahead.
+    turns = itertools.cycle([(half, cupy.cuda.Event(block=True, disable_timing=True)) for half in halves])
+    asked = STREAM.record(cupy.cuda.Event(disable_timing=True))
+
+    @between_steps
+    def send(target: cupy.ndarray, values) -> None:
+        half, fetched = next(turns)
+        fetched.synchronize()  # what was sent from this half two sends ago; an event that is new is no wait
+        half[...] = values
+        beside.wait_event(asked)  # as the send before recorded it
+        STREAM.record(asked)
+        target.set(half, beside)
+        STREAM.wait_event(beside.record(fetched))
+
+    return send
 
 
 def memory() -> int:
