@@ -113,6 +113,10 @@ class Conv2d(Layer):
         y = ops.conv2d(x, self.w, self.stride, self.padding)
         return y if self.b is None else y + self.b
 
+    def with_statistics(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Its result before the bias, and each channel's mean and variance."""
+        return ops.conv2d_with_statistics(x, self.w, self.stride, self.padding)
+
     def output_shape(self, shape):
         k, kernel = self.w.shape[:2]
         return *(ops.conv2d_output_size(side, kernel, self.stride, self.padding) for side in shape[:2]), k
@@ -143,6 +147,10 @@ class Conv2dTranspose(Layer):
         x = ops.conv2d_transpose(y, self.w, self.stride, self.padding, self.size)
         return x if self.b is None else x + self.b
 
+    def with_statistics(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Its result before the bias, and each channel's mean and variance."""
+        return ops.conv2d_transpose_with_statistics(y, self.w, self.stride, self.padding, self.size)
+
     def output_shape(self, shape):
         return *self.size, self.w.shape[3]
 
@@ -169,20 +177,33 @@ class BatchNorm(Layer):
             return ops.batch_norm_inference(
                 x, self.scale, self.shift, self.running_mean, self.running_variance, self.eps
             )
-        return self._averaged(x, *ops.batch_norm_with_statistics(x, self.scale, self.shift, self.eps))
+        return self._averaged(*ops.batch_norm_with_statistics(x, self.scale, self.shift, self.eps))
 
     def and_leaky_relu(self, x: Tensor, slope: float) -> Tensor:
         """This layer and a LeakyRelu after it, in training as one operation."""
         if not self.training:
             return ops.leaky_relu(self(x), slope)
-        return self._averaged(x, *ops.batch_norm_leaky_relu(x, self.scale, self.shift, self.eps, slope))
+        return self._averaged(*ops.batch_norm_leaky_relu(x, self.scale, self.shift, self.eps, slope))
 
-    def _averaged(self, x: Tensor, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """y, when the statistics of x have gone into the running averages, in place as an optimizer's are."""
-        m = x.size // x.shape[-1]
+    def between(self, convolution: Conv2d | Conv2dTranspose, x: Tensor, slope: float) -> Tensor:
+        """A convolution, this layer and a LeakyRelu after it, in training as two operations.
+
+        The first knows the statistics of what it gives. A bias is not added: it would move every value of a channel and
+        their mean alike, and the mean is taken away. So no gradient comes to it either; the running average moves to
+        where the mean would be.
+        """
+        if not self.training:
+            return self.and_leaky_relu(convolution(x), slope)
+        x, mean, variance = convolution.with_statistics(x)
+        y, *_ = ops.batch_norm_leaky_relu(x, self.scale, self.shift, self.eps, slope, (mean, variance))
+        return self._averaged(y, mean if convolution.b is None else mean + convolution.b, variance)
+
+    def _averaged(self, y: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """y, when the batch's statistics have gone into the running averages, in place as an optimizer's are."""
+        m = y.size // y.shape[-1]
         averages, values = (self.running_mean, self.running_variance), (mean, variance)
         factors = (1.0, m / max(m - 1, 1))
-        x.device.moving_average(self.momentum, factors, *(t.data for t in (*averages, *values)))
+        y.device.moving_average(self.momentum, factors, *(t.data for t in (*averages, *values)))
         return y
 
 
@@ -219,7 +240,8 @@ class Reshape(Layer):
 class Sequential(Layer):
     """Layers one after another; a Tensor of layer 3 called `w` is `3.w`.
 
-    fusion: a BatchNorm and the LeakyRelu after it are computed as one operation.
+    fusion: a BatchNorm and the LeakyRelu after it are computed as one operation; of a convolution before them they take
+        the statistics, too.
     """
 
     fusion = True
@@ -230,6 +252,8 @@ class Sequential(Layer):
     def __call__(self, x: Tensor) -> Tensor:
         for unit in self.units():
             match unit:
+                case convolution, BatchNorm() as batch_norm, LeakyRelu(slope=slope):
+                    x = batch_norm.between(convolution, x, slope)
                 case BatchNorm() as batch_norm, LeakyRelu(slope=slope):
                     x = batch_norm.and_leaky_relu(x, slope)
                 case (layer,):
@@ -237,14 +261,18 @@ class Sequential(Layer):
         return x
 
     def units(self) -> Iterator[tuple[Layer, ...]]:
-        """The layers in their order, each by itself or with the one that it is fused with."""
+        """The layers in their order, each by itself or with those that it is fused with."""
         position = 0
         while position < len(self.layers):
-            pair = self.layers[position : position + 2]
-            fused = self.fusion and [type(layer) for layer in pair] == [BatchNorm, LeakyRelu]
-            unit = pair if fused else pair[:1]
-            yield unit
-            position += len(unit)
+            kinds = [type(layer) for layer in self.layers[position : position + 3]]
+            if self.fusion and kinds[1:] == [BatchNorm, LeakyRelu] and kinds[0] in (Conv2d, Conv2dTranspose):
+                length = 3
+            elif self.fusion and kinds[:2] == [BatchNorm, LeakyRelu]:
+                length = 2
+            else:
+                length = 1
+            yield self.layers[position : position + length]
+            position += length
 
     def __iter__(self) -> Iterator[Layer]:
         return iter(self.layers)

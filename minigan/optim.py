@@ -40,10 +40,16 @@ class Adam:
         places = [slice(start, start + p.size) for start, p in zip(starts, parameters, strict=True)]
         self.means = [flat[place] for flat in (self.m, self.v) for place in places]  # each parameter's m, then its v
 
-    def step(self, gradients: Sequence[Tensor]) -> None:
-        """One update. gradients: one for each parameter, in their order and of their shapes."""
-        flat = [t.data.reshape(-1) for t in (*self.parameters, *gradients)]
-        self.device.adam(self.steps, self.lr, self.beta1, self.beta2, self.eps, *flat, *self.means)
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """One update. gradients: one for each parameter, in their order and of their shapes.
+
+        None stands for a gradient of 0 at every step, where the loss does not depend on the parameter: it stays.
+        """
+        count = len(self.parameters)
+        moved = [i for i, gradient in enumerate(gradients) if gradient is not None]
+        flat = [t[i].data.reshape(-1) for t in (self.parameters, gradients) for i in moved]
+        means = [self.means[first + i] for first in (0, count) for i in moved]
+        self.device.adam(self.steps, self.lr, self.beta1, self.beta2, self.eps, *flat, *means)
 
     @property
     def step_count(self) -> int:

@@ -57,7 +57,7 @@ def fixed(kernel: str) -> list[tuple]:
 
 def many_tiles(kernel: str) -> list[tuple]:
     """The arguments of a convolution that Winograd's algorithm takes on a GPU; of any other kernel, none."""
-    if kernel not in ("conv2d", "conv2d_transpose", "conv2d_weight_grad"):
+    if not kernel.startswith("conv2d"):
         return []
     return [CASES[kernel].arguments(np.random.default_rng(0), *MANY_TILES)]
 
@@ -132,6 +132,16 @@ def conv2d_weight_grad(rng, *sizes):
     return x, y, sizes[-2][2], sizes[-1], w.shape[1:3]
 
 
+@case(CONVOLUTIONS, convolutions())
+def conv2d_with_statistics(rng, *sizes):
+    return conv2d(rng, *sizes)
+
+
+@case(CONVOLUTIONS, convolutions())
+def conv2d_transpose_with_statistics(rng, *sizes):
+    return conv2d_transpose(rng, *sizes)
+
+
 # ---- batch norm: one shape (..., C) ----------------------------------------------------------------------------------
 
 CHANNELS = st.lists(PRIMES, min_size=2, max_size=4).map(lambda shape: (tuple(shape),))
@@ -169,6 +179,11 @@ def batch_norm_leaky_relu_grad(rng, shape):
 def batch_norm_inference(rng, shape):
     x, scale, shift, eps = batch_norm(rng, shape)
     return x, scale, shift, FAR * shift, scale**2, eps
+
+
+@case([(shape,) for shape in ROWS], CHANNELS)
+def batch_norm_leaky_relu_inference(rng, shape):
+    return *batch_norm_inference(rng, shape), 0.2
 
 
 # ---- an element at a time: one shape ---------------------------------------------------------------------------------

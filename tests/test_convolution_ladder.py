@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import cases
 import numpy as np
 import pytest
-from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64
+from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
 from kernels.conv2d import cuda, few, pipeline, winograd_cuda
@@ -133,6 +133,38 @@ def test_pipeline(gpu, precision, tile, seed, monkeypatch):
             for kernel in KERNELS:
                 for sizes in SIZES:
                     (check_rounded if precision in FORMATS else check)(device, kernel, arguments(kernel, sizes, seed))
+
+
+@pytest.mark.parametrize("precision", kernels.PRECISIONS)
+@pytest.mark.parametrize("tile", TILES, ids=lambda tile: f"{tile.rows}x{tile.columns}")
+def test_statistics_of_a_tile(gpu, precision, tile, seed, monkeypatch):
+    """What a convolution gives is the same whether its statistics are asked for or not, and they are those of just what
+    it gives: of tiles that are not full, of several, of each phase; and, by a pass of their own, where sums are in
+    parts or phases are not of one size."""
+    device = kernels.device(gpu, "direct", precision)
+    for sizes, kernel, expected in [
+        ((2, 9, 9, 20, 132, (4, 4, 2), 1), "conv2d", True),
+        ((2, 12, 10, 132, 8, (4, 4, 2), 1), "conv2d_transpose", True),
+        ((1, 9, 7, 12, 20, (4, 4, 2), 1), "conv2d_transpose", False),  # 9 and 7 are odd
+    ]:
+        given = arguments(kernel, sizes, seed)
+        arrays = [device.array(a) if isinstance(a, np.ndarray) else a for a in given]
+        for number in (1, 3):
+            monkeypatch.setattr(pipeline, "plan", lambda *_, chosen=(tile, number): chosen)
+            with recording() as launched:
+                getattr(kernels.device("emulated", "direct", precision), f"{kernel}_with_statistics")(*given)
+            in_the_tile = f"{kernel}_with_statistics" in {launch.kernel for launch in launched}
+            assert in_the_tile == (expected and number == 1)
+            with host.emulation(order=seed):
+                alone = device.numpy(getattr(device, kernel)(*arrays))
+                result, mean, variance = map(device.numpy, getattr(device, f"{kernel}_with_statistics")(*arrays))
+            assert result.tobytes() == alone.tobytes()
+            exact = result.astype(np.float64)
+            rows = (0, 1, 2)
+            for got, want, bound in zip(
+                (mean, variance), (exact.mean(axis=rows), exact.var(axis=rows)), statistics(exact), strict=True
+            ):
+                assert np.all(abs(got - want) <= bound)
 
 
 @pytest.mark.parametrize("precision", FORMATS)

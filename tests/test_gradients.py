@@ -8,6 +8,8 @@ Richardson's extrapolation of the steps h, h/2 and h/4 removes c2 and c4. The la
 order h⁴, bounds what is left, of order h⁶; to it comes the rounding of f divided by the smallest step.
 """
 
+import math
+
 import numpy as np
 import pytest
 
@@ -74,12 +76,26 @@ CASES = {
         lambda x, y: ops.conv2d_weight_grad(x, y, 2, 1, size=(3, 2)),
         _normal((2, 5, 6, 2), (2, 3, 4, 3)),
     ),
+    "conv2d_with_statistics": (
+        lambda x, w: _product(ops.conv2d_with_statistics(x, w, 2, 1)),
+        _normal((2, 5, 6, 3), (2, 3, 2, 3)),
+    ),
+    "conv2d_transpose_with_statistics": (
+        lambda y, w: _product(ops.conv2d_transpose_with_statistics(y, w, 2, 1, size=(6, 5))),
+        _normal((2, 3, 2, 3), (3, 3, 4, 2)),
+    ),
     "batch_norm": (ops.batch_norm, _normal((3, 2, 2, 3), (3,), (3,))),
     "batch_norm's mean": (lambda *a: ops.batch_norm_with_statistics(*a)[1] ** 2, _normal((5, 3), (3,), (3,))),
     "batch_norm's variance": (lambda *a: ops.batch_norm_with_statistics(*a)[2], _normal((5, 3), (3,), (3,))),
     "batch_norm_leaky_relu": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[0], _away_from_the_kink),
     "batch_norm_leaky_relu's mean": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[1] ** 2, _away_from_the_kink),
     "batch_norm_leaky_relu's variance": (lambda *a: ops.batch_norm_leaky_relu(*a, 1e-5, 0.2)[2], _away_from_the_kink),
+    "batch_norm_leaky_relu of known statistics": (
+        lambda x, scale, shift: ops.batch_norm_leaky_relu(
+            x, scale, shift, 1e-5, 0.2, ops.batch_norm_with_statistics(x, scale, shift)[1:]
+        )[0],
+        _away_from_the_kink,
+    ),
     "batch_norm_inference": (
         ops.batch_norm_inference,
         lambda rng: [*_normal((5, 3), (3,), (3,), (3,))(rng), rng.uniform(0.5, 2, 3)],
@@ -94,6 +110,11 @@ CASES = {
         _normal((3, 4, 4, 2), (2, 4, 4, 2), (2,), (2,), (1, 8)),
     ),
 }
+
+
+def _product(factors):
+    """Of tensors that broadcast: it depends on each."""
+    return math.prod(factors)
 
 
 def _tensors(arrays, requires_grad=True):

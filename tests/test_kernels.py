@@ -89,16 +89,41 @@ def conv2d_weight_grad(x, y, stride, padding, size):
 
 
 @bound
-def batch_norm(x, scale, shift, eps):
-    """The errors of the mean and of the variance are carried on into y.
+def conv2d_with_statistics(x, w, stride, padding):
+    """Those of conv2d's result, which is off itself."""
+    off = conv2d(x, w, stride, padding)[0]
+    return off, *statistics(REFERENCE.conv2d(x, w, stride, padding), off)
 
-    mean: M additions and a division. variance: the squares are taken about a mean that is off by `off`, which adds off²
-    to their mean, exactly; each goes through a subtraction, twice in its square, a product, M additions and a division.
+
+@bound
+def conv2d_transpose_with_statistics(y, w, stride, padding, size):
+    """The same."""
+    off = conv2d_transpose(y, w, stride, padding, size)[0]
+    return off, *statistics(REFERENCE.conv2d_transpose(y, w, stride, padding, size), off)
+
+
+def statistics(x, off=0.0):
+    """How far the mean and the variance of x (..., C) may be off, if x itself may be off by so much.
+
+    mean: M additions and a division. variance: the squares are taken about a mean that is off by `mean_off`, which adds
+    mean_off² to their mean, exactly; each goes through a subtraction, twice in its square, a product, M additions and a
+    division; on a GPU, where each chunk's are about a mean of its own, through a division and two products more. And a
+    standard deviation, as a distance is, differs by at most the root mean square of what its numbers differ by.
     """
     rows, m = tuple(range(x.ndim - 1)), x.size // x.shape[-1]
+    off = np.broadcast_to(off, x.shape)
+    mean_off = gamma(m + 1) * (abs(x) + off).mean(axis=rows)
+    moved = np.sqrt((off**2).mean(axis=rows))
+    variance = (x.std(axis=rows) + moved) ** 2
+    variance_off = variance - x.var(axis=rows) + mean_off**2 + gamma(m + 8) * (variance + mean_off**2)
+    return off.mean(axis=rows) + mean_off, variance_off
+
+
+@bound
+def batch_norm(x, scale, shift, eps):
+    """The errors of the mean and of the variance are carried on into y."""
     _, mean, variance = REFERENCE.batch_norm(x, scale, shift, eps)
-    off = gamma(m + 1) * abs(x).mean(axis=rows)
-    variance_off = off**2 + gamma(m + 5) * (variance + off**2)
+    off, variance_off = statistics(x)
     return normalised(x, scale, shift, mean, variance, eps, off, variance_off), off, variance_off
 
 
@@ -151,6 +176,13 @@ def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):
     m = x.size // x.shape[-1]
     roundings = m + 22, m + 7, m
     return tuple(bound * gamma(n + 2) / gamma(n) for bound, n in zip(plain, roundings, strict=True))
+
+
+@bound
+def batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope):
+    """As batch_norm_leaky_relu, with a mean and a variance that are exact."""
+    (y,) = batch_norm_inference(x, scale, shift, mean, variance, eps)
+    return (y + gamma(2) * (abs(REFERENCE.batch_norm_inference(x, scale, shift, mean, variance, eps)) + y),)
 
 
 @bound

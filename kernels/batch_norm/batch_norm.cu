@@ -47,6 +47,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments(
 // ---- batch_norm_statistics ------------------------------------------------------------------------------------------
 // mean and variance of all M rows, from those of the chunks. A chunk's rows lie about its own mean, and this about the mean
 // of all: sum (x - mean)^2 = sum over chunks of [sum (x - mean_of_chunk)^2 + rows_of_chunk (mean_of_chunk - mean)^2].
+// The rows may be in `runs` equally long runs, each cut into chunks of `step` by itself, of which the last may be shorter.
 // Launch  grid (tiles of C), block (lanes, 1024 / lanes), a tile as wide as `lanes`: the more threads go down the chunks
 // Sums    thread (c, t) adds chunks t, t + blockDim.y, ... in this order; then the tree.
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
@@ -54,9 +55,10 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
     const float* __restrict__ squares,  // (chunks,C)
     float* __restrict__ mean,           // (C,)
     float* __restrict__ variance,       // (C,)
-    int M, int C, int step, int chunks) {
+    int M, int C, int step, int chunks, int runs) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     const int end = c < C ? chunks : 0;  // beyond the last channel, nothing but barriers
+    const int each = chunks / runs, length = M / runs;
 
     float sum = 0.0f, square = 0.0f;
 #pragma unroll 4
@@ -65,7 +67,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
 #pragma unroll 4
     for (int chunk = threadIdx.y; chunk < end; chunk += blockDim.y) {
         const long long e = (long long)chunk * C + c;
-        const int rows = min(step, M - chunk * step);
+        const int rows = min(step, length - chunk % each * step);
         const float distance = sums[e] / rows - centre;
         square += squares[e] + rows * (distance * distance);
     }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from kernels.launch import Source, empty, multiprocessors
 
 __all__ = ["batch_norm", "batch_norm_grad", "batch_norm_inference"]
@@ -20,14 +22,31 @@ def batch_norm(x, scale, shift, eps):
     return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
 
 
+class Moments(NamedTuple):
+    """Of chunks of rows (M,C): sum x, and sum (x - the chunk's mean)²."""
+
+    sums: object  # (chunks,C)
+    squares: object  # (chunks,C)
+    rows: int  # M
+    step: int  # rows of a chunk
+    runs: int = 1  # the rows are in so many runs of one length, each cut into chunks by itself
+
+    def statistics(self):
+        """The mean and the variance of all rows, (C,)."""
+        chunks, c = self.sums.shape
+        mean, variance = empty(self.sums, (c,)), empty(self.sums, (c,))
+        arrays, numbers = (self.sums, self.squares, mean, variance), (self.rows, c, self.step, chunks, self.runs)
+        SOURCE.launch("batch_norm_statistics", down(c), DOWN, *arrays, *numbers)
+        return mean, variance
+
+
 def statistics(x):
     """The batch's mean and variance, (C,)."""
     m, c = rows_and_columns(x)
     step, chunks = in_chunks(x, HELD * ROWS)
-    mean, variance, sums, squares = empty(x, (c,)), empty(x, (c,)), empty(x, (chunks, c)), empty(x, (chunks, c))
-    SOURCE.launch("batch_norm_moments", (chunks, tiles(c)), COLUMNS, x, sums, squares, m, c, step)
-    SOURCE.launch("batch_norm_statistics", down(c), DOWN, sums, squares, mean, variance, m, c, step, chunks)
-    return mean, variance
+    moments = Moments(empty(x, (chunks, c)), empty(x, (chunks, c)), m, step)
+    SOURCE.launch("batch_norm_moments", (chunks, tiles(c)), COLUMNS, x, moments.sums, moments.squares, m, c, step)
+    return moments.statistics()
 
 
 def rows_and_columns(x):

@@ -13,10 +13,15 @@ __all__ = ["batch_norm", "batch_norm_grad", "batch_norm_inference"]
 
 def batch_norm(x, scale, shift, eps):
     """(y, mean, variance) with y = scale (x - mean) / sqrt(variance + eps) + shift; the variance divides by M."""
+    mean, variance = statistics(x)
+    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+
+
+def statistics(x):
+    """The mean and the variance of each channel, (C,)."""
     rows = tuple(range(x.ndim - 1))
     mean = x.mean(axis=rows)
-    variance = ((x - mean) ** 2).mean(axis=rows)  # two passes: E[x²] - E[x]² would cancel
-    return batch_norm_inference(x, scale, shift, mean, variance, eps), mean, variance
+    return mean, ((x - mean) ** 2).mean(axis=rows)  # two passes: E[x²] - E[x]² would cancel
 
 
 def batch_norm_grad(gy, x, scale, mean, variance, eps):

@@ -26,9 +26,10 @@ __device__ AtN at_n(
     return {{mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]}, slope};
 }
 
-// ---- batch_norm_leaky_relu ------------------------------------------------------------------------------------------
+// ---- batch_norm_leaky_relu_inference --------------------------------------------------------------------------------
+// With a mean and a variance that are given; batch_norm_leaky_relu gives it those of the batch.
 // Launch  grid (chunks of EACH ROWS rows, tiles of C), block (CHANNELS, ROWS)
-extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu(
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_inference(
     const float* __restrict__ x,         // (M,C)
     const float* __restrict__ scale,     // (C,)
     const float* __restrict__ shift,     // (C,)
@@ -57,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad_su
 }
 
 // ---- batch_norm_leaky_relu_grad -------------------------------------------------------------------------------------
-// Launch  as batch_norm_leaky_relu
+// Launch  as batch_norm_leaky_relu_inference
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_grad(
     const float* __restrict__ gy,        // (M,C)
     const float* __restrict__ x,         // (M,C)

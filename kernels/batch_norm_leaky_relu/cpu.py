@@ -11,16 +11,21 @@ from kernels.batch_norm.cpu import factor_of, in_two_passes, normalised, statist
 from kernels.memory import empty
 from kernels.threads import compiled, share
 
-__all__ = ["batch_norm_leaky_relu", "batch_norm_leaky_relu_grad"]
+__all__ = ["batch_norm_leaky_relu", "batch_norm_leaky_relu_grad", "batch_norm_leaky_relu_inference"]
 
 
 def batch_norm_leaky_relu(x, scale, shift, eps, slope):
     """(y, mean, variance)."""
     mean, variance = statistics(x)
+    return batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope), mean, variance
+
+
+def batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope):
+    """y with a given mean and variance."""
     y = empty(x.shape)
     rows, line = x.reshape(-1, x.shape[-1]), (factor_of(scale, variance, eps), shift, np.float32(slope))
     share(activate, len(rows), rows, mean, *line, y.reshape(rows.shape))
-    return y, mean, variance
+    return y
 
 
 def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):

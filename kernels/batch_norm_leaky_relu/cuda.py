@@ -5,7 +5,7 @@ from __future__ import annotations
 from kernels.batch_norm.cuda import COLUMNS, each, in_chunks, rows_and_columns, statistics, tiles, totals
 from kernels.launch import Source, empty
 
-__all__ = ["batch_norm_leaky_relu", "batch_norm_leaky_relu_grad"]
+__all__ = ["batch_norm_leaky_relu", "batch_norm_leaky_relu_grad", "batch_norm_leaky_relu_inference"]
 
 SOURCE = Source(__package__, "batch_norm_leaky_relu.cu")
 
@@ -13,10 +13,15 @@ SOURCE = Source(__package__, "batch_norm_leaky_relu.cu")
 def batch_norm_leaky_relu(x, scale, shift, eps, slope):
     """(y, mean, variance): y of the shape of x (..., C), the batch's statistics (C,)."""
     mean, variance = statistics(x)
+    return batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope), mean, variance
+
+
+def batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope):
+    """y of the shape of x (..., C), with the statistics given."""
     y = empty(x, x.shape)
     arrays = x, scale, shift, mean, variance, y
-    SOURCE.launch("batch_norm_leaky_relu", each(x), COLUMNS, *arrays, *rows_and_columns(x), eps, slope)
-    return y, mean, variance
+    SOURCE.launch("batch_norm_leaky_relu_inference", each(x), COLUMNS, *arrays, *rows_and_columns(x), eps, slope)
+    return y
 
 
 def batch_norm_leaky_relu_grad(gy, x, scale, shift, mean, variance, eps, slope):

@@ -7,11 +7,19 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.batch_norm.cpu import statistics
 from kernels.conv2d import direct, implicit, winograd_cpu
 from kernels.conv2d.winograd import algorithm
+from kernels.conv2d.with_statistics import with_statistics
 from kernels.lanes import PANEL
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 
 def rows(*arrays):
@@ -45,3 +53,7 @@ def conv2d_weight_grad(x, y, stride, padding, size):
         return winograd_cpu.conv2d_weight_grad(x, y, chosen, size)
     summed = implicit if implicit.suits(y.shape[1:3], w_shape) else direct
     return summed.conv2d_weight_grad(x, y, stride, padding, size)
+
+
+conv2d_with_statistics = with_statistics(conv2d, statistics)
+conv2d_transpose_with_statistics = with_statistics(conv2d_transpose, statistics)

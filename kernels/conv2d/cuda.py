@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from kernels.batch_norm.cuda import statistics
 from kernels.conv2d import few
 from kernels.conv2d.parts import number_of_parts, whole
+from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty, multiprocessors
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 SOURCE = Source(__package__, "conv2d.cu")
 BLOCK = (16, 16)
@@ -58,3 +66,7 @@ def conv2d_weight_grad(x, y, stride, padding, size):
 def tiles(length):
     """How many tiles cover that many rows or columns."""
     return -(-length // TILE)
+
+
+conv2d_with_statistics = with_statistics(conv2d, statistics)
+conv2d_transpose_with_statistics = with_statistics(conv2d_transpose, statistics)

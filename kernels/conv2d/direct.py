@@ -12,10 +12,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.batch_norm.cpu import statistics
+from kernels.conv2d.with_statistics import with_statistics
 from kernels.memory import empty
 from kernels.threads import compiled, share
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 CACHE = 1 << 20  # bytes that the windows of one group of pictures may take: a core's own cache
 FILTERS = 32  # whose gradients are one part of the work
@@ -132,3 +140,7 @@ def scatter(windows, x, c, stride, padding):
                             pixels, window = total[start + lo : start + hi], windows[b, p, q, r, lo:hi]
                             for e in range(hi - lo):
                                 pixels[e] += window[e]
+
+
+conv2d_with_statistics = with_statistics(conv2d, statistics)
+conv2d_transpose_with_statistics = with_statistics(conv2d_transpose, statistics)

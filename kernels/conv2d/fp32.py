@@ -4,9 +4,16 @@ sum.
 
 from __future__ import annotations
 
+from kernels.batch_norm.cuda import statistics
 from kernels.conv2d import fp32_direct, winograd, winograd_cuda
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 MULTIPLE = 4  # channels: a copy's
 TILES = 64  # as the smallest tile of a product has rows. With fewer, transforming the filters takes what is gained.
@@ -29,11 +36,28 @@ def conv2d(x, w, stride, padding):
     return fp32_direct.conv2d(x, w, stride, padding)
 
 
+def conv2d_with_statistics(x, w, stride, padding):
+    """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
+    size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
+    if chosen := algorithm(len(x), size, w.shape, stride, padding):
+        y = winograd_cuda.conv2d(x, w, chosen, size)
+        return y, *statistics(y)
+    return fp32_direct.conv2d_with_statistics(x, w, stride, padding)
+
+
 def conv2d_transpose(y, w, stride, padding, size):
     """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
     if chosen := algorithm(len(y), y.shape[1:3], w.shape, stride, padding):
         return winograd_cuda.conv2d_transpose(y, w, chosen, size)
     return fp32_direct.conv2d_transpose(y, w, stride, padding, size)
+
+
+def conv2d_transpose_with_statistics(y, w, stride, padding, size):
+    """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
+    if chosen := algorithm(len(y), y.shape[1:3], w.shape, stride, padding):
+        x = winograd_cuda.conv2d_transpose(y, w, chosen, size)
+        return x, *statistics(x)
+    return fp32_direct.conv2d_transpose_with_statistics(y, w, stride, padding, size)
 
 
 def conv2d_weight_grad(x, y, stride, padding, size):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from kernels.batch_norm.cuda import statistics
+from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 SOURCE = Source(__package__, "naive.cu")
 THREADS = 256  # of a block
@@ -46,3 +54,7 @@ def conv2d_weight_grad(x, y, stride, padding, size):
 def blocks(channels):
     """How many blocks cover that many channels."""
     return -(-channels // THREADS)
+
+
+conv2d_with_statistics = with_statistics(conv2d, statistics)
+conv2d_transpose_with_statistics = with_statistics(conv2d_transpose, statistics)

@@ -18,6 +18,8 @@
 
 #include "product.cuh"
 
+#include "moments.cuh"
+
 // ---- where a sum is -------------------------------------------------------------------------------------------------
 // A number of three digits, of which the last two have bounds: (r, s, c) below (R, S, C), or (n, p, q) below (N, P, Q).
 struct Digits {
@@ -75,11 +77,13 @@ __device__ void copy_pixels(
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
+// then(sums, rows, column0) is done with the block's sums, of which so many rows lie inside y, beside storing them.
+template <class Then>
+__device__ void correlate(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, Then then) {
     typedef DepthTile<TILE_ROWS> A;
     typedef DepthTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -118,17 +122,38 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
 
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sums, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
+    then(sums, min(TILE_ROWS, rows - row0), column0);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
+    const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
+    correlate(x, w, y, N, H, W, C, P, Q, K, R, S, stride, padding, parts, [](const Sums&, int, int) {});
+}
+
+// And batch norm's moments of each tile of rows; in one part.
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_with_statistics(
+    const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
+    float* __restrict__ sums,     // (tiles of N P Q, K)
+    float* __restrict__ squares,  // (tiles of N P Q, K)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
+    correlate(x, w, y, N, H, W, C, P, Q, K, R, S, stride, padding, 1, [&](const Sums& tile, int rows, int column0) {
+        const long long chunk = (long long)blockIdx.x * K;
+        store_moments<DepthTile<TILE_ROWS>, DepthTile<TILE_COLUMNS>>(tile, rows, column0, K, sums + chunk, squares + chunk);
+    });
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
+// then  as above
+template <class Then>
+__device__ void spread(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (parts,N,H,W,C)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, Then then) {
     typedef DepthTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -180,6 +205,25 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     store_sums<A, B>(sums, row0, column0, rows, C, [&](int row) {
         const Digits out = digits(row, height, width);
         return x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C);
+    });
+    then(sums, min(TILE_ROWS, rows - row0), column0);
+}
+
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
+    const float* __restrict__ y, const float* __restrict__ w, float* __restrict__ x,
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
+    spread(y, w, x, N, H, W, C, P, Q, K, R, S, stride, padding, parts, [](const Sums&, int, int) {});
+}
+
+// And batch norm's moments of each tile of a phase's pixels; in one part.
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose_with_statistics(
+    const float* __restrict__ y, const float* __restrict__ w, float* __restrict__ x,
+    float* __restrict__ sums,     // (phases, tiles of the largest phase's pixels, C)
+    float* __restrict__ squares,  // (phases, tiles of the largest phase's pixels, C)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
+    spread(y, w, x, N, H, W, C, P, Q, K, R, S, stride, padding, 1, [&](const Sums& tile, int rows, int column0) {
+        const long long chunk = (long long)(blockIdx.z * gridDim.x + blockIdx.x) * C;
+        store_moments<DepthTile<TILE_ROWS>, LineTile<TILE_COLUMNS>>(tile, rows, column0, C, sums + chunk, squares + chunk);
     });
 }
 

@@ -9,7 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+from kernels.batch_norm.reference import statistics
+
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 
 def conv2d(x, w, stride, padding):
@@ -32,6 +40,18 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     """dT/dw (K,R,S,C) with (R, S) = size."""
     gw = np.einsum("npqrsc,npqk->krsc", windows(pad(x, padding), size, stride), y, optimize=True)
     return np.ascontiguousarray(gw)
+
+
+def conv2d_with_statistics(x, w, stride, padding):
+    """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
+    y = conv2d(x, w, stride, padding)
+    return y, *statistics(y)
+
+
+def conv2d_transpose_with_statistics(y, w, stride, padding, size):
+    """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
+    x = conv2d_transpose(y, w, stride, padding, size)
+    return x, *statistics(x)
 
 
 def pad(x, padding):

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from kernels.batch_norm.cuda import statistics
+from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty
 
-__all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
+__all__ = [
+    "conv2d",
+    "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
+    "conv2d_weight_grad",
+    "conv2d_with_statistics",
+]
 
 SOURCE = Source(__package__, "tiled.cu")
 BLOCK = (16, 16)
@@ -48,3 +56,7 @@ def conv2d_weight_grad(x, y, stride, padding, size):
 def tiles(length):
     """How many tiles cover that many rows or columns."""
     return -(-length // TILE)
+
+
+conv2d_with_statistics = with_statistics(conv2d, statistics)
+conv2d_transpose_with_statistics = with_statistics(conv2d_transpose, statistics)

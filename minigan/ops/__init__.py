@@ -8,6 +8,7 @@ from minigan.ops.batch_norm import batch_norm, batch_norm_inference, batch_norm_
 from minigan.ops.batch_norm_leaky_relu import batch_norm_leaky_relu
 from minigan.ops.bce_with_logits import bce_with_logits
 from minigan.ops.conv2d import conv2d, conv2d_output_size, conv2d_transpose, conv2d_weight_grad
+from minigan.ops.conv2d_with_statistics import conv2d_transpose_with_statistics, conv2d_with_statistics
 from minigan.ops.elementwise import add, divide, multiply, power, subtract
 from minigan.ops.leaky_relu import leaky_relu
 from minigan.ops.linear import linear
@@ -27,7 +28,9 @@ __all__ = [
     "conv2d",
     "conv2d_output_size",
     "conv2d_transpose",
+    "conv2d_transpose_with_statistics",
     "conv2d_weight_grad",
+    "conv2d_with_statistics",
     "divide",
     "leaky_relu",
     "linear",

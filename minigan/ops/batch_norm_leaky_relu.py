@@ -28,12 +28,18 @@ __all__ = ["batch_norm_leaky_relu"]
 class BatchNormLeakyRelu(Op):
     """y, mean and variance from x, scale and shift."""
 
-    def __init__(self, eps: float, slope: float):
+    def __init__(self, eps: float, slope: float, statistics: tuple | None):
         self.eps = eps
         self.slope = slope
+        self.statistics = statistics  # arrays (C,): the mean and the variance of x, if they are known
 
     def forward(self, device, x, scale, shift):
-        y, self.mean, self.variance = device.batch_norm_leaky_relu(x, scale, shift, self.eps, self.slope)
+        if self.statistics is None:
+            y, self.mean, self.variance = device.batch_norm_leaky_relu(x, scale, shift, self.eps, self.slope)
+        else:
+            self.mean, self.variance = self.statistics
+            given = scale, shift, self.mean, self.variance
+            y = device.batch_norm_leaky_relu_inference(x, *given, self.eps, self.slope)
         return y, self.mean, self.variance
 
     def backward(self, gy, gmean, gvariance):
@@ -71,12 +77,23 @@ class BatchNormLeakyReluGrad(Op):
 
 
 def batch_norm_leaky_relu(
-    x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5, slope: float = 0.2
+    x: Tensor,
+    scale: Tensor,
+    shift: Tensor,
+    eps: float = 1e-5,
+    slope: float = 0.2,
+    statistics: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """leaky_relu(batch_norm(x, scale, shift, eps), slope) for x (..., C), and the batch's mean and variance, each (C,).
 
+    statistics: the mean and the variance of x, if somebody has them already (minigan/ops/conv2d_with_statistics.py).
+    They are not computed again; the gradient at x is that of batch norm all the same, through them too.
     Raises ValueError as the two ops do.
     """
-    check_channels("batch_norm_leaky_relu", x, eps, scale=scale, shift=shift)
     check_slope("batch_norm_leaky_relu", slope)
-    return BatchNormLeakyRelu(eps, slope)(x, scale, shift)
+    if statistics is None:
+        check_channels("batch_norm_leaky_relu", x, eps, scale=scale, shift=shift)
+        return BatchNormLeakyRelu(eps, slope, None)(x, scale, shift)
+    mean, variance = statistics
+    check_channels("batch_norm_leaky_relu", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
+    return BatchNormLeakyRelu(eps, slope, (mean.data, variance.data))(x, scale, shift)

@@ -91,13 +91,7 @@ def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
     What deep learning calls convolution is correlation: w is not mirrored.
     Raises ValueError, naming the shapes, where they do not fit together.
     """
-    _, h, width, c = _four("conv2d", "x", x)
-    _, r, s, wc = _four("conv2d", "w", w)
-    _options("conv2d", stride, padding)
-    if c != wc:
-        raise ValueError(f"conv2d: x has {c} channels, shape {x.shape}, but w has {wc}, shape {w.shape}")
-    if h + 2 * padding < r or width + 2 * padding < s:
-        raise ValueError(f"conv2d: w of shape {w.shape} is larger than x of shape {x.shape} with padding {padding}")
+    check_conv2d("conv2d", x, w, stride, padding)
     return Conv2d(stride, padding)(x, w)
 
 
@@ -110,15 +104,8 @@ def conv2d_transpose(
     (P-1) stride + R - 2 padding.
     Raises ValueError, naming the shapes, where they do not fit together.
     """
-    _, p, q, k = _four("conv2d_transpose", "y", y)
-    wk, r, s, _ = _four("conv2d_transpose", "w", w)
-    _options("conv2d_transpose", stride, padding)
-    if k != wk:
-        raise ValueError(f"conv2d_transpose: y has {k} channels, shape {y.shape}, but w takes {wk}, shape {w.shape}")
-    if size is None:
-        size = ((p - 1) * stride + r - 2 * padding, (q - 1) * stride + s - 2 * padding)
-    _fits("conv2d_transpose", f"size {tuple(size)}", size, (r, s), (p, q), stride, padding)
-    return Conv2dTranspose(stride, padding, tuple(size))(y, w)
+    size = check_conv2d_transpose("conv2d_transpose", y, w, stride, padding, size)
+    return Conv2dTranspose(stride, padding, size)(y, w)
 
 
 def conv2d_weight_grad(x: Tensor, y: Tensor, stride: int, padding: int, size: tuple[int, int]) -> Tensor:
@@ -138,6 +125,32 @@ def conv2d_weight_grad(x: Tensor, y: Tensor, stride: int, padding: int, size: tu
 def conv2d_output_size(length: int, kernel: int, stride: int, padding: int) -> int:
     """P from H (or Q from W): how many windows fit along one axis."""
     return (length + 2 * padding - kernel) // stride + 1
+
+
+def check_conv2d(name: str, x: Tensor, w: Tensor, stride: int, padding: int) -> None:
+    """Raise, naming the shapes, where they do not fit together."""
+    _, h, width, c = _four(name, "x", x)
+    _, r, s, wc = _four(name, "w", w)
+    _options(name, stride, padding)
+    if c != wc:
+        raise ValueError(f"{name}: x has {c} channels, shape {x.shape}, but w has {wc}, shape {w.shape}")
+    if h + 2 * padding < r or width + 2 * padding < s:
+        raise ValueError(f"{name}: w of shape {w.shape} is larger than x of shape {x.shape} with padding {padding}")
+
+
+def check_conv2d_transpose(
+    name: str, y: Tensor, w: Tensor, stride: int, padding: int, size: tuple[int, int] | None
+) -> tuple[int, int]:
+    """(H, W) of the result. Raise, naming the shapes, where they do not fit together."""
+    _, p, q, k = _four(name, "y", y)
+    wk, r, s, _ = _four(name, "w", w)
+    _options(name, stride, padding)
+    if k != wk:
+        raise ValueError(f"{name}: y has {k} channels, shape {y.shape}, but w takes {wk}, shape {w.shape}")
+    if size is None:
+        size = ((p - 1) * stride + r - 2 * padding, (q - 1) * stride + s - 2 * padding)
+    _fits(name, f"size {tuple(size)}", size, (r, s), (p, q), stride, padding)
+    return tuple(size)
 
 
 def _four(name: str, letter: str, t: Tensor) -> tuple[int, ...]:

@@ -1,0 +1,74 @@
+// moments.cuh: of each column of a block's tile of out, the sum and the sum of squares about its own mean
+//
+// A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in registers
+// nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
+// Shared  partial (2, TILE_COLUMNS)
+// Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the two warps of a column.
+
+// From what each lane has of its columns to what the tile has, given to each lane.
+template <class B>
+__device__ void sum_over_tile(float (&column)[COLUMN_BLOCKS][2]) {  // (block, e): column 2 t + e of it
+    __shared__ float partial[2][TILE_COLUMNS];
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 % 2 * WARP_COLUMNS;
+#pragma unroll
+    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            float sum = column[v][e];
+#pragma unroll
+            for (int lanes = 4; lanes < 32; lanes *= 2) sum += __shfl_xor_sync(~0u, sum, lanes);
+            if (g == 0) partial[threadIdx.x / 64][first + B::line_of(v, 2 * t + e)] = sum;
+        }
+    }
+    __syncthreads();
+#pragma unroll
+    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            const int line = first + B::line_of(v, 2 * t + e);
+            column[v][e] = partial[0][line] + partial[1][line];
+        }
+    }
+    __syncthreads();  // `partial` may be used again
+}
+
+// Puts them into sums and squares (columns,), for the `rows` rows of the tile at column0 that lie inside out.
+template <class A, class B>
+__device__ void store_moments(
+    const Sums& tile, int rows, int column0, int columns, float* __restrict__ sums, float* __restrict__ squares) {
+    const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row0 = threadIdx.x / 64 * WARP_ROWS;
+    float sum[COLUMN_BLOCKS][2] = {}, square[COLUMN_BLOCKS][2] = {};
+#pragma unroll
+    for (int u = 0; u < ROW_BLOCKS; ++u) {
+        if (row0 + A::line_of(u, g) >= rows) continue;
+#pragma unroll
+        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) sum[v][e] += tile[u / 2][v][u % 2 * 2 + e];
+        }
+    }
+    sum_over_tile<B>(sum);
+#pragma unroll
+    for (int u = 0; u < ROW_BLOCKS; ++u) {
+        if (row0 + A::line_of(u, g) >= rows) continue;
+#pragma unroll
+        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const float distance = tile[u / 2][v][u % 2 * 2 + e] - sum[v][e] / rows;
+                square[v][e] += distance * distance;
+            }
+        }
+    }
+    sum_over_tile<B>(square);
+
+    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
+#pragma unroll
+    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+            const int c = column0 + B::line_of(v, 2 * t + e);
+            if (threadIdx.x < 64 && g == 0 && c < columns) sums[c] = sum[v][e], squares[c] = square[v][e];
+        }
+    }
+}
