@@ -37,6 +37,7 @@ LADDER = {  # the ways of convolution, from the plainest on, in each precision t
     ("tensor", "tf32"): "tensor cores",
     ("tensor", "bf16"): "tensor cores",
 }
+DERIVATIVES = ("conv2d", "conv2d_transpose", "conv2d_weight_grad")  # whose rungs they are
 STEPS, KERNELS = "steps", "kernels"  # what may be asked for by itself
 
 
@@ -151,7 +152,7 @@ def time_ladder(tried: Trials, report: Report, game: dict, training: Training) -
     place = middle(training.places)
     print(gpu_table.title("the ladder"))
     for call in training.calls(place):
-        for (conv, precision), rung in LADDER.items() if call.kernel in LETTERS else ():
+        for (conv, precision), rung in LADDER.items() if call.kernel in DERIVATIVES else ():
             if precision in report["precisions"]:
                 row = {**game, "place": place.name, "layer": place.layer, "rung": rung}
                 row |= tried.row(call, Variant(precision, conv))

@@ -26,11 +26,14 @@ LETTERS = {
     "conv2d": ("nhwc", "krsc", "npqk"),
     "conv2d_transpose": ("npqk", "krsc", "nhwc"),
     "conv2d_weight_grad": ("nhwc", "npqk", "krsc"),
+    # and their channels' statistics, for which all pictures are summed over
+    "conv2d_with_statistics": ("nhwc", "krsc", "k"),
+    "conv2d_transpose_with_statistics": ("npqk", "krsc", "c"),
 }
 BY_CHANNEL = {  # all arrays with that last axis, in and out
     "add", "subtract", "multiply", "divide", "power", "leaky_relu", "leaky_relu_grad", "tanh", "tanh_grad", "sigmoid",
     "batch_norm", "batch_norm_grad", "batch_norm_inference", "batch_norm_leaky_relu", "batch_norm_leaky_relu_grad",
-    "sum", "mean",
+    "batch_norm_leaky_relu_inference", "sum", "mean",
 }  # fmt: skip
 RANDOM = {"normal", "uniform", "truncated_normal"}  # (state, shape, ..): the first numbers do not know how many follow
 
@@ -84,17 +87,17 @@ def part(call: Call, results: list[np.ndarray | None], seed: int = 0) -> Part:
 
 
 def _of_convolution(call: Call, share: float, rng: np.random.Generator) -> Part:
-    """That share of the operations, by both of its free axes alike."""
+    """That share of the operations, by all of its free axes alike."""
     if share >= 1:
         return Part(call)
     *given, made = LETTERS[call.kernel]
     arguments, places = list(call.arguments), []
-    for index, letters in enumerate(given):
-        for letter in set(letters) & set(made):
-            axis = letters.index(letter)
-            taken = _places(arguments[index].shape[axis], math.sqrt(share), rng)
-            arguments[index] = _taken(arguments[index], taken, axis)
-            places.append((made.index(letter), taken))
+    free = [(index, letter) for index, letters in enumerate(given) for letter in letters if letter in made]
+    for index, letter in free:
+        axis = given[index].index(letter)
+        taken = _places(arguments[index].shape[axis], share ** (1 / len(free)), rng)
+        arguments[index] = _taken(arguments[index], taken, axis)
+        places.append((made.index(letter) - len(made), taken))  # from the end: so a channel is in y and its statistics
     return Part(Call(call.kernel, tuple(arguments)), tuple(places))
 
 

@@ -48,10 +48,11 @@ def draw(report: dict, file: Path) -> None:
     for kernel, player, x, y in points:
         style = {"color": COLOURS[player], "markeredgecolor": "white", "markeredgewidth": 0.5}
         aside = ASIDE[player.partition(",")[0]]
-        axes.plot(aside * x, y, MARKERS.get(kernel, OTHERS), markersize=6 if kernel in MARKERS else 4.5, **style)
+        marker = _marker(kernel)
+        axes.plot(aside * x, y, marker, markersize=4.5 if marker == OTHERS else 6, **style)
     _ceilings(axes, report["ceilings"], [x for _, _, x, _ in points])
     axes.set_ylim(min(y for *_, y in points) / 20)  # the names stand there
-    _names(axes, {(kernel, x) for kernel, _, x, _ in points if kernel not in MARKERS})
+    _names(axes, {(kernel, x) for kernel, _, x, _ in points if _marker(kernel) == OTHERS})
     _legend(axes, {player for _, player, _, _ in points})
     axes.set_xlabel("operations of the direct sum for each byte that must move")
     axes.set_ylabel("GFLOP/s")
@@ -61,6 +62,11 @@ def draw(report: dict, file: Path) -> None:
     axes.set_title(f"{where}: every kernel of {' and '.join(presets)}")
     axes.grid(alpha=0.25)
     FigureCanvasAgg(figure).print_png(file)
+
+
+def _marker(kernel: str) -> str:
+    """A convolution's, whether its result's statistics were asked for or not."""
+    return MARKERS.get(kernel.removesuffix("_with_statistics"), OTHERS)
 
 
 def _points(rows: list[dict]) -> Iterator[tuple[str, str, float, float]]:

@@ -93,6 +93,25 @@ def conv2d_transpose(y, w, stride, padding, size):
     return lambda: functional.conv_transpose2d(y, w, stride=stride, padding=padding, output_padding=(rows, columns))
 
 
+def with_statistics(convolve):
+    def call():
+        y = convolve()
+        variance, mean = torch.var_mean(y, (0, 2, 3), correction=0)
+        return y, mean, variance
+
+    return call
+
+
+@entered(PICTURES)
+def conv2d_with_statistics(x, w, stride, padding):
+    return with_statistics(conv2d(x, w, stride, padding))
+
+
+@entered(PICTURES)
+def conv2d_transpose_with_statistics(y, w, stride, padding, size):
+    return with_statistics(conv2d_transpose(y, w, stride, padding, size))
+
+
 @entered(PICTURES)
 def conv2d_weight_grad(x, y, stride, padding, size):
     layout = torch.contiguous_format if x.is_contiguous() else torch.channels_last
@@ -135,6 +154,12 @@ def batch_norm_leaky_relu(x, scale, shift, eps, slope):
         return functional.leaky_relu_(y, slope), mean, None
 
     return call
+
+
+@entered(PICTURES)
+def batch_norm_leaky_relu_inference(x, scale, shift, mean, variance, eps, slope):
+    normalise = batch_norm_inference(x, scale, shift, mean, variance, eps)
+    return lambda: functional.leaky_relu_(normalise(), slope)
 
 
 @entered(PICTURES)

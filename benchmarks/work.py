@@ -26,9 +26,10 @@ FORM = {
     "conv2d_transpose": lambda arguments, results: (arguments[1], arguments[0]),
     "conv2d_weight_grad": lambda arguments, results: (results[0], arguments[1]),
 }
+FORM |= {f"{kernel}_with_statistics": FORM[kernel] for kernel in ("conv2d", "conv2d_transpose")}
 
-# For each number of the largest array, or in Adam of all parameters. What is not here is not made of multiplications
-# and additions.
+# For each number of the largest array, or in Adam of all parameters, or beside a convolution of its result. What is not
+# here is not made of multiplications and additions.
 EACH = {
     "adam": 14,  # m: 3, v: 4, the parameter: two corrections, a root, eps, a quotient, lr, the move
     "add": 1,
@@ -36,7 +37,10 @@ EACH = {
     "batch_norm_grad": 9,  # gshift: 1, gscale: 3, gx: 5
     "batch_norm_inference": 3,
     "batch_norm_leaky_relu": 8,
+    "batch_norm_leaky_relu_inference": 4,
     "batch_norm_leaky_relu_grad": 13,  # and x normalised again, to know its sign: 3, the slope: 1
+    "conv2d_transpose_with_statistics": 4,  # the mean: 1, the variance: 3
+    "conv2d_with_statistics": 4,
     "divide": 1,
     "image_batch": 2,
     "leaky_relu": 1,
@@ -53,7 +57,7 @@ def operations(kernel: str, arguments: tuple, results: list[np.ndarray | None]) 
     """Multiplications and additions, as defined."""
     if kernel in FORM:
         w, y = FORM[kernel](arguments, results)
-        return 2 * y.size * (w.size // len(w))
+        return 2 * y.size * (w.size // len(w)) + EACH.get(kernel, 0) * results[0].size
     numbers = sum(a.size for a in arguments[5:]) // 4 if kernel == "adam" else _largest(arguments, results)
     return EACH.get(kernel, 0) * numbers
 

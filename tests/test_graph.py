@@ -6,10 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 import kernels
-from kernels.launch import Source, empty, source
+from kernels.launch import Source, empty, host, source
 from kernels.launch.graph import HostGraph
+from kernels.launch.order import Order, touched
 from minigan import options
 from minigan.batches import Batches
 from minigan.errors import UserError
@@ -47,10 +50,10 @@ def mapped(images: np.ndarray, folder: Path) -> np.memmap:
     return np.load(folder / "images.npy", mmap_mode="r")
 
 
-def begun(device: kernels.Device, graph: bool, given: options.Settings | None = None) -> Steps:
+def begun(device: kernels.Device, graph: bool, asked: options.Settings | None = None) -> Steps:
     """A game on pictures of noise."""
-    given = given or settings()
-    return Steps(Game(given, device), Batches(noise(0), given, device), graph)
+    asked = asked or settings()
+    return Steps(Game(asked, device), Batches(noise(0), asked, device), graph)
 
 
 def bits(game: Game) -> dict[str, bytes]:
@@ -66,8 +69,8 @@ def test_a_repeated_step_is_the_step(emulated, arguments):
     So nothing in a step hangs on Python: a number that changed, an array that was brought, a result left for the next
     step in new memory would be those of the second step for ever.
     """
-    given = settings(*arguments)
-    written, repeated = (begun(emulated, graph, given) for graph in (False, True))
+    asked = settings(*arguments)
+    written, repeated = (begun(emulated, graph, asked) for graph in (False, True))
     for step in range(5):
         expected, found = ({name: t.item() for name, t in steps().items()} for steps in (written, repeated))
         assert found == expected
@@ -79,14 +82,71 @@ def test_a_repeated_step_is_the_step(emulated, arguments):
 
 def test_a_repeated_step_finds_the_pictures_that_were_sent(emulated, tmp_path):
     """Wherever in their array they came, which is elsewhere each time: the same scores as if all pictures were held."""
-    given = settings()
-    held = begun(emulated, graph=False, given=given)
-    with Batches(mapped(noise(0), tmp_path), given, emulated) as read:
-        sent = Steps(Game(given, emulated), read, graph=True)
+    asked = settings()
+    held = begun(emulated, graph=False, asked=asked)
+    with Batches(mapped(noise(0), tmp_path), asked, emulated) as read:
+        sent = Steps(Game(asked, emulated), read, graph=True)
         for _ in range(5):
             expected, found = ({name: t.item() for name, t in steps().items()} for steps in (held, sent))
             assert found == expected
     assert sent.move.repeat
+
+
+@pytest.mark.parametrize("arguments", [[], ["--no-fusion"]])
+def test_kernels_wait_for_those_that_they_must(emulated, seed, arguments):
+    """In whatever order the kernels of a step are taken that need not wait for one another, it gives the same bits."""
+    asked = settings(*arguments)
+    written, repeated = (begun(emulated, graph, asked) for graph in (False, True))
+    for step in range(4):
+        expected = {name: t.item() for name, t in written().items()}
+        with host.emulation(order=seed + step):
+            found = {name: t.item() for name, t in repeated().items()}
+        assert found == expected
+    assert bits(repeated.game) == bits(written.game)
+
+
+def test_half_of_a_step_need_not_wait_for_the_other(emulated):
+    """The longest chain of kernels of which each waits for the one before is much shorter than the step."""
+    steps, order = begun(emulated, graph=False), Order()
+    depth = []
+
+    def take(launch, arguments, run):
+        waits = order.add(*touched(launch, arguments))
+        depth.append(1 + max((depth[earlier] for earlier in waits), default=0))
+
+    steps()
+    with source.intercepted(take):
+        steps.game.step(steps.batches.pictures())
+    assert max(depth) < 0.7 * len(depth)
+
+
+PLACES = st.builds(lambda first, length: range(first, first + length), st.integers(0, 12), st.integers(1, 5))
+LAUNCHES = st.lists(st.tuples(st.lists(PLACES, max_size=2), st.lists(PLACES, min_size=1, max_size=2)), max_size=12)
+STILL_READ = [([], [range(2)]), ([range(1)], [range(5, 6)]), ([], [range(3)])]  # and then written again
+
+
+@given(LAUNCHES, st.integers(0, 2**32 - 1))
+@example(STILL_READ, 0)
+def test_any_order_is_right(launches, seed):
+    """Launches that read and write places of a memory leave the same there as in their own order: what was written is
+    there when it is read, still there, and the last to write stays; in places that are others' in part, too."""
+    order = Order()
+    waits = [order.add(*places) for places in launches]
+
+    def memory(numbers):
+        cells = [None] * 17
+        for number in numbers:
+            reads, writes = launches[number]
+            found = number, tuple(cells[i] for place in (*reads, *writes) for i in place)
+            for place in writes:
+                cells[place.start : place.stop] = [found] * len(place)
+        return cells
+
+    assert memory(order.shuffled(seed)) == memory(range(len(launches)))
+    for number, earlier in enumerate(waits):  # and nobody is told to wait who has waited already
+        for one in earlier:
+            assert order.before[number] >> one & 1
+            assert not any(order.before[other] >> one & 1 for other in earlier)
 
 
 def test_kernels_run_when_they_are_repeated(emulated):
@@ -113,8 +173,8 @@ def test_a_repeated_step_reads_only_what_stays(emulated, monkeypatch):
         source.HOMES, np.ndarray, home._replace(empty=lambda *a: made.append(home.empty(*a)) or made[-1])
     )
 
-    def take(launch, run):
-        for parameter, argument in zip(launch.source.kernels[launch.kernel], run.args[5], strict=True):
+    def take(launch, arguments, run):
+        for parameter, argument in zip(launch.source.kernels[launch.kernel], arguments, strict=True):
             if parameter.pointer:
                 handed.extend(argument if parameter.table else [argument])
 

@@ -186,7 +186,7 @@ def test_command(tmp_path):
     assert report["ceilings"].keys() == {"sgemm", "copy"}
     assert {row["kernel"] for row in report["rows"]} == {"conv2d"}
     row = next(row for row in report["rows"] if row["place"] == "discriminator.2")
-    assert row["layer"] == "Conv2d"
+    assert row["layer"] == "Conv2d BatchNorm LeakyRelu"
     assert row["given"] == [[4, 8, 8, 32], [64, 4, 4, 32]]
     assert row["ways"].keys() == {"minigan"}
     assert len(row["ways"]["minigan"]["seconds"]) == 1

@@ -15,6 +15,29 @@
 // Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
 constexpr int HELD = 16;  // rows that a thread holds
 
+__device__ void store_moments(
+    const float (&mine)[HELD],      // this thread's rows of the chunk; 0 beyond it
+    int rows, int C,                // of the chunk
+    float* __restrict__ sums,       // (chunks,C)
+    float* __restrict__ squares) {  // (chunks,C)
+    const int c = channel();
+    float sum = 0.0f, square = 0.0f;
+#pragma unroll
+    for (int i = 0; i < HELD; ++i) sum += mine[i];
+    sum = sum_over_rows(sum);
+
+    const float centre = sum / rows;
+#pragma unroll
+    for (int i = 0; i < HELD; ++i) {
+        const float distance = threadIdx.y + i * ROWS < rows ? mine[i] - centre : 0.0f;
+        square += distance * distance;
+    }
+    square = sum_over_rows(square);
+
+    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.x * C + c] = sum;
+    if (threadIdx.y == 1 && c < C) squares[(long long)blockIdx.x * C + c] = square;
+}
+
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments(
     const float* __restrict__ x,  // (M,C)
     float* __restrict__ sums,     // (chunks,C)
@@ -27,21 +50,31 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments(
         const int m = first + threadIdx.y + i * ROWS;
         mine[i] = m < end && c < C ? x[(long long)m * C + c] : 0.0f;
     }
-    float sum = 0.0f, square = 0.0f;
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) sum += mine[i];
-    sum = sum_over_rows(sum);
+    store_moments(mine, end - first, C, sums, squares);
+}
 
-    const float centre = sum / (end - first);
+// ---- batch_norm_moments_of_parts ------------------------------------------------------------------------------------
+// The same of y, which is the sum of `parts` arrays: of what a convolution has summed in parts (../conv2d/parts.py). They are
+// added up in their order, and y is stored on the way.
+extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments_of_parts(
+    const float* __restrict__ x,  // (parts,M,C)
+    float* __restrict__ y,        // (M,C)
+    float* __restrict__ sums,     // (chunks,C)
+    float* __restrict__ squares,  // (chunks,C)
+    int M, int C, int step, int parts) {
+    const int c = channel(), first = blockIdx.x * step, rows = min(step, M - first);
+    const long long place = (long long)(first + threadIdx.y) * C + c;  // of this thread's first row
+    float mine[HELD] = {};
+    for (int part = 0; part < parts; ++part) {
+        const float* from = x + (long long)part * M * C + place;
 #pragma unroll
-    for (int i = 0; i < HELD; ++i) {
-        const float distance = first + threadIdx.y + i * ROWS < end ? mine[i] - centre : 0.0f;
-        square += distance * distance;
+        for (int i = 0; i < HELD; ++i)
+            if (threadIdx.y + i * ROWS < rows && c < C) mine[i] += from[i * ROWS * C];
     }
-    square = sum_over_rows(square);
-
-    if (threadIdx.y == 0 && c < C) sums[(long long)blockIdx.x * C + c] = sum;
-    if (threadIdx.y == 1 && c < C) squares[(long long)blockIdx.x * C + c] = square;
+#pragma unroll
+    for (int i = 0; i < HELD; ++i)
+        if (threadIdx.y + i * ROWS < rows && c < C) y[place + i * ROWS * C] = mine[i];
+    store_moments(mine, rows, C, sums, squares);
 }
 
 // ---- batch_norm_statistics ------------------------------------------------------------------------------------------

@@ -49,6 +49,17 @@ def statistics(x):
     return moments.statistics()
 
 
+def whole_with_statistics(parts):
+    """(y, mean, variance): y (..., C), the sum of the parts (parts, ..., C), each element's in the same order."""
+    y = empty(parts, parts.shape[1:])
+    m, c = rows_and_columns(y)
+    step, chunks = in_chunks(y, HELD * ROWS)
+    moments = Moments(empty(y, (chunks, c)), empty(y, (chunks, c)), m, step)
+    arrays, numbers = (parts, y, moments.sums, moments.squares), (m, c, step, len(parts))
+    SOURCE.launch("batch_norm_moments_of_parts", (chunks, tiles(c)), COLUMNS, *arrays, *numbers)
+    return y, *moments.statistics()
+
+
 def rows_and_columns(x):
     """(M, C) of x (..., C)."""
     return x.size // x.shape[-1], x.shape[-1]

@@ -2,13 +2,14 @@
 //
 // A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in registers
 // nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
-// Shared  partial (2, TILE_COLUMNS)
+// Shared  partial (2, 2, TILE_COLUMNS): of the sums, then of the squares, what each of a column's two warps has
 // Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the two warps of a column.
 
 // From what each lane has of its columns to what the tile has, given to each lane.
 template <class B>
-__device__ void sum_over_tile(float (&column)[COLUMN_BLOCKS][2]) {  // (block, e): column 2 t + e of it
-    __shared__ float partial[2][TILE_COLUMNS];
+__device__ void sum_over_tile(
+    float (&column)[COLUMN_BLOCKS][2],  // (block, e): column 2 t + e of it
+    float (&partial)[2][TILE_COLUMNS]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll
     for (int v = 0; v < COLUMN_BLOCKS; ++v) {
@@ -29,7 +30,6 @@ __device__ void sum_over_tile(float (&column)[COLUMN_BLOCKS][2]) {  // (block, e
             column[v][e] = partial[0][line] + partial[1][line];
         }
     }
-    __syncthreads();  // `partial` may be used again
 }
 
 // Puts them into sums and squares (columns,), for the `rows` rows of the tile at column0 that lie inside out.
@@ -38,6 +38,7 @@ __device__ void store_moments(
     const Sums& tile, int rows, int column0, int columns, float* __restrict__ sums, float* __restrict__ squares) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row0 = threadIdx.x / 64 * WARP_ROWS;
     float sum[COLUMN_BLOCKS][2] = {}, square[COLUMN_BLOCKS][2] = {};
+    __shared__ float partial[2][2][TILE_COLUMNS];
 #pragma unroll
     for (int u = 0; u < ROW_BLOCKS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;
@@ -47,7 +48,7 @@ __device__ void store_moments(
             for (int e = 0; e < 2; ++e) sum[v][e] += tile[u / 2][v][u % 2 * 2 + e];
         }
     }
-    sum_over_tile<B>(sum);
+    sum_over_tile<B>(sum, partial[0]);
 #pragma unroll
     for (int u = 0; u < ROW_BLOCKS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;
@@ -60,7 +61,7 @@ __device__ void store_moments(
             }
         }
     }
-    sum_over_tile<B>(square);
+    sum_over_tile<B>(square, partial[1]);
 
     column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll

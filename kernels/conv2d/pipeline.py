@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernels.batch_norm.cuda import Moments, statistics
+from kernels.batch_norm.cuda import Moments, whole_with_statistics
 from kernels.conv2d import cuda
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
@@ -26,46 +26,51 @@ class Pipeline:
 
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
-        return self.convolved(x, w, stride, padding, moments=False)[0]
+        if not suits(w.shape):
+            return cuda.conv2d(x, w, stride, padding)
+        return whole(self.convolved(x, w, stride, padding, in_tiles=False)[0])
 
     def conv2d_with_statistics(self, x, w, stride, padding):
         """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
-        return measured(*self.convolved(x, w, stride, padding, moments=True))
+        if not suits(w.shape):
+            return cuda.conv2d_with_statistics(x, w, stride, padding)
+        return measured(*self.convolved(x, w, stride, padding, in_tiles=True))
 
-    def convolved(self, x, w, stride, padding, moments):
-        """(y, its Moments); or None for these, if they are not asked for or no block knows whole sums."""
+    def convolved(self, x, w, stride, padding, in_tiles):
+        """(parts of y, Moments of y), these from its tiles; or None, if that is not asked for or sums are in parts."""
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
-        if not suits(c, k, r, s):
-            return cuda.conv2d(x, w, stride, padding), None
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
         tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x), self.least)
         y = empty(x, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
         numbers = n, h, width, c, p, q, k, r, s, stride, padding
-        if moments and parts == 1:
-            made = Moments(empty(x, (grid[0], k)), empty(x, (grid[0], k)), n * p * q, tile.rows)
-            self.launch("conv2d_with_statistics", tile, grid, stage, x, w, y, made.sums, made.squares, *numbers)
-            return whole(y), made
+        if in_tiles and parts == 1:
+            moments = Moments(empty(x, (grid[0], k)), empty(x, (grid[0], k)), n * p * q, tile.rows)
+            arrays = x, w, y, moments.sums, moments.squares
+            self.launch("conv2d_with_statistics", tile, grid, stage, *arrays, *numbers)
+            return y, moments
         self.launch("conv2d", tile, grid, stage, x, w, y, *numbers, parts)
-        return whole(y), None
+        return y, None
 
     def conv2d_transpose(self, y, w, stride, padding, size):
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
-        return self.spread(y, w, stride, padding, size, moments=False)[0]
+        if not suits(w.shape):
+            return cuda.conv2d_transpose(y, w, stride, padding, size)
+        return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 
     def conv2d_transpose_with_statistics(self, y, w, stride, padding, size):
         """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
-        return measured(*self.spread(y, w, stride, padding, size, moments=True))
+        if not suits(w.shape):
+            return cuda.conv2d_transpose_with_statistics(y, w, stride, padding, size)
+        return measured(*self.spread(y, w, stride, padding, size, in_tiles=True))
 
-    def spread(self, y, w, stride, padding, size, moments):
-        """(x, its Moments); or None for these, as above, or if the phases are not of one size."""
+    def spread(self, y, w, stride, padding, size, in_tiles):
+        """(parts of x, Moments of x), as above; nor are there any if the phases are not of one size."""
         n, p, q, k = y.shape
         _, r, s, c = w.shape
         h, width = size
-        if not suits(c, k, r, s):
-            return cuda.conv2d_transpose(y, w, stride, padding, size), None
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
         tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(y), self.least)
@@ -73,21 +78,21 @@ class Pipeline:
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
         numbers = n, h, width, c, p, q, k, r, s, stride, padding
-        if moments and parts == 1 and h % stride == width % stride == 0:
+        if in_tiles and parts == 1 and h % stride == width % stride == 0:
             chunks = phases * grid[0]
-            made = Moments(empty(y, (chunks, c)), empty(y, (chunks, c)), n * h * width, tile.rows, runs=phases)
-            arrays = y, w, x, made.sums, made.squares
+            moments = Moments(empty(y, (chunks, c)), empty(y, (chunks, c)), n * h * width, tile.rows, runs=phases)
+            arrays = y, w, x, moments.sums, moments.squares
             self.launch("conv2d_transpose_with_statistics", tile, grid, stage, *arrays, *numbers)
-            return whole(x), made
+            return x, moments
         self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *numbers, parts)
-        return whole(x), None
+        return x, None
 
     def conv2d_weight_grad(self, x, y, stride, padding, size):
         """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size."""
         n, h, width, c = x.shape
         _, p, q, k = y.shape
         r, s = size
-        if not suits(c, k, r, s):
+        if not suits((k, r, s, c)):
             return cuda.conv2d_weight_grad(x, y, stride, padding, size)
         tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x), self.least)
         w = empty(x, (parts, k, r, s, c))
@@ -104,11 +109,12 @@ class Pipeline:
         SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
 
 
-def measured(result, moments):
-    """(result, mean, variance), from its moments if there are any."""
-    return result, *(statistics(result) if moments is None else moments.statistics())
+def measured(parts, moments):
+    """(the sum of the parts, mean, variance)."""
+    return whole_with_statistics(parts) if moments is None else (whole(parts), *moments.statistics())
 
 
-def suits(c, k, r, s):
-    """Whether both pictures' channels can be copied four at a time, and all taps of a window R x S fit in a word."""
+def suits(filters):
+    """Whether with filters of shape (K,R,S,C) channels can be copied four at a time, and the taps fit in a word."""
+    k, r, s, c = filters
     return c % 4 == 0 and k % 4 == 0 and max(r, s) <= 15

@@ -1,8 +1,9 @@
 """The GPU: CuPy gives memory, a stream, graphs and the launch; the machine code comes from `nvrtc`.
 
 All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
-repeated graphs and copies. Only what is sent travels in a stream beside it, and the two wait for each other's events.
-Python goes on meanwhile. It waits where it reads an array, and where it sends one while two before it are on their way.
+repeated graphs and copies; but within a graph kernels wait only for those that they must. Only what is sent travels in
+a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it reads an
+array, and where it sends one while two before it are on their way.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from kernels import DeviceError
 from kernels.launch import nvrtc
 from kernels.launch.cache import cached
 from kernels.launch.graph import Graph, between_steps
-from kernels.launch.source import HOMES, Home
+from kernels.launch.order import Order, touched
+from kernels.launch.source import HOMES, Home, Launch, intercepted
 
 try:
     import cupy
@@ -45,6 +47,7 @@ def _major() -> int:
 
 
 MAJOR = _major()
+LANES = 4  # kernels of a graph that may run at the same time
 UNASKED = 48 << 10  # bytes of shared memory that a block may take without asking
 STREAM = cupy.cuda.Stream(non_blocking=True)  # not the default one, on which nothing can be captured
 STREAM.use()
@@ -111,11 +114,68 @@ class GpuGraph(Graph):
 
     def capture(self):
         STREAM.begin_capture()
+        lanes = Lanes()
         try:
-            result = self.step()
+            with intercepted(lanes.launch):
+                result = self.step()
         finally:
+            lanes.join()
             graph = STREAM.end_capture()
         return result, lambda: graph.launch(STREAM)
+
+
+class Lanes:
+    """Streams that a capture runs in side by side, so that the graph's kernels wait only for those that they must.
+
+    What is captured in a stream comes after what was captured there before it, and after the events that the stream was
+    told to wait for: this is how CUDA learns a graph's edges. So a launch goes where the last one is one that it must
+    wait for anyway, and waits for the events of the others.
+    """
+
+    def __init__(self):
+        self.order = Order()
+        self.streams = [STREAM, *(cupy.cuda.Stream(non_blocking=True) for _ in range(LANES - 1))]
+        self.last: dict[int, int] = {}  # lane -> its last launch
+        self.lanes: list[int] = []  # of each launch
+        self.events = []  # each launch is over
+        self.begun = STREAM.record(_event())
+
+    def launch(self, launch: Launch, arguments: list, run: Callable[[], None]) -> None:
+        """Capture a launch."""
+        waits = self.order.add(*touched(launch, arguments))
+        lane = self._lane(waits)
+        stream = self.streams[lane]
+        if lane not in self.last and stream is not STREAM:
+            stream.wait_event(self.begun)  # so that it is captured, too
+        for earlier in waits:
+            if self.lanes[earlier] != lane:
+                stream.wait_event(self.events[earlier])
+        stream.use()
+        try:
+            run()
+        finally:
+            STREAM.use()
+        self.last[lane] = len(self.lanes)
+        self.lanes.append(lane)
+        self.events.append(stream.record(_event()))
+
+    def _lane(self, waits: list[int]) -> int:
+        """Where no launch is last that need not be waited for; if there is none, where the last one is the oldest."""
+        before, last = self.order.before[-1], self.last
+        behind = [lane for lane in last if last[lane] in waits]
+        unused = [lane for lane in range(LANES) if lane not in last]
+        waited = [lane for lane in last if before >> last[lane] & 1]
+        return next(iter([*behind, *waited, *unused]), min(last, key=last.get, default=0))
+
+    def join(self) -> None:
+        """The capture's own stream waits for the others, as it must before it ends."""
+        for lane, launch in self.last.items():
+            if self.streams[lane] is not STREAM:
+                STREAM.wait_event(self.events[launch])
+
+
+def _event() -> cupy.cuda.Event:
+    return cupy.cuda.Event(disable_timing=True)
 
 
 @functools.cache

@@ -5,6 +5,8 @@ arrays. It is started as a whole, and Python, which would take longer to start a
 no part in it any more. So a step that is repeated decides nothing and brings nothing. What differs from step to step,
 a count, a random counter, which pictures, is in arrays that stay where they are, and that kernels change or that are
 filled between the steps.
+
+Kernels that need not wait for one another need not keep the order in which they were written (`order`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterator
 
+from kernels.launch import host
+from kernels.launch.order import Order, touched
 from kernels.launch.source import intercepted
 
 __all__ = ["Graph", "HostGraph", "between_steps"]
@@ -78,18 +82,23 @@ class Graph:
 
 
 class HostGraph(Graph):
-    """On the host: a list of launches, each of which holds its arrays."""
+    """On the host: a list of launches, each of which holds its arrays. Shuffled as the emulation's `order` says."""
 
     def arena(self):
         return contextlib.nullcontext()
 
     def capture(self):
-        launches: list[Callable[[], None]] = []
-        with intercepted(lambda _, run: launches.append(run)):
+        order, launches = Order(), []
+
+        def take(launch, arguments, run):
+            order.add(*touched(launch, arguments))
+            launches.append(run)
+
+        with intercepted(take):
             result = self.step()
 
         def repeat() -> None:
-            for run in launches:
-                run()
+            for number in order.shuffled(host.order()):
+                launches[number]()
 
         return result, repeat

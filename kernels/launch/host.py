@@ -35,7 +35,8 @@ class Emulation(NamedTuple):
 
     Attributes
     ----------
-    order: None runs blocks, and the threads of a block between barriers, in their order; a seed shuffles them.
+    order: None runs a graph's kernels, blocks, and the threads of a block between barriers, in their order; a seed
+        shuffles them.
     sanitize: whether they are built with the address sanitizer; see `sanitized_environment`.
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
     """
@@ -57,6 +58,11 @@ def emulation(**chosen) -> Iterator[None]:
         yield
     finally:
         _emulation = outer
+
+
+def order() -> int | None:
+    """The seed that shuffles, or None."""
+    return _emulation.order
 
 
 def multiprocessors() -> int:

@@ -40,7 +40,8 @@ class Launch(NamedTuple):
     shared: int  # bytes of a block, beside those that the kernel itself declares
 
 
-_take: Callable[[Launch, Callable[[], None]], None] | None = None  # what is done with a launch instead of running it
+Take = Callable[[Launch, list, Callable[[], None]], None]
+_take: Take | None = None  # what is done with a launch instead of running it
 
 
 def empty(like, shape: tuple[int, ...], dtype=np.float32):
@@ -54,8 +55,8 @@ def multiprocessors(like) -> int:
 
 
 @contextlib.contextmanager
-def intercepted(take: Callable[[Launch, Callable[[], None]], None]) -> Iterator[None]:
-    """While active, launches are checked and not run: `take` is handed each, and the function that runs it."""
+def intercepted(take: Take) -> Iterator[None]:
+    """While active, launches are checked and not run: `take` is handed each, its arguments, and what runs it."""
     global _take
     outer, _take = _take, take
     try:
@@ -68,7 +69,7 @@ def intercepted(take: Callable[[Launch, Callable[[], None]], None]) -> Iterator[
 def recording() -> Iterator[set[Launch]]:
     """Launches are checked and noted in the set it gives, and not run."""
     noted = set()
-    with intercepted(lambda launch, run: noted.add(launch)):
+    with intercepted(lambda launch, *_: noted.add(launch)):
         yield noted
 
 
@@ -155,7 +156,7 @@ class Source:
         if _take is None:
             run()
         else:
-            _take(Launch(self, kernel, variant, math.prod(block), shared), run)
+            _take(Launch(self, kernel, variant, math.prod(block), shared), arguments, run)
 
 
 def _names(types) -> str:

@@ -18,9 +18,8 @@
 #ifdef EMULATED
 #define DYNAMIC_SHARED(Type, name) Type* const name = (Type*)dynamic_shared
 #else
-#define DYNAMIC_SHARED(Type, name)                                   \
-    extern __shared__ __align__(16) unsigned char dynamic_shared[];  \
-    Type* const name = reinterpret_cast<Type*>(dynamic_shared)
+extern __shared__ __align__(16) unsigned char dynamic_shared[];
+#define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
 #endif
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
