@@ -16,9 +16,11 @@ import pytest
 import kernels
 from kernels.launch import Launch, Source, empty, host, recording
 from kernels.launch.cache import cached
-from kernels.launch.source import HOMES
+from kernels.launch.source import HOMES, intercepted
 from minigan import options
+from minigan.autograd import Tensor
 from minigan.batches import Batches
+from minigan.train import Game
 
 SCALE = """
 // extern "C" __global__ void hidden(float* in_a_comment) {}
@@ -260,6 +262,9 @@ class FakeStream:
         self.events.append("end capture")
         return types.SimpleNamespace(launch=lambda stream: self.events.append(f"launch{' here' * (stream is self)}"))
 
+    def record(self, event):
+        return event
+
 
 class FakePool:
     """Stands for a memory pool."""
@@ -303,6 +308,7 @@ def fake_cupy(launches, events):
             CUDARuntimeError=RuntimeError,
         ),
         Stream=functools.partial(FakeStream, events),
+        Event=lambda **_: None,
         MemoryPool=FakePool,
         using_allocator=using_allocator,
         Device=lambda number: types.SimpleNamespace(compute_capability="80"),
@@ -379,6 +385,9 @@ class LateStream(FakeStream):
         super().__init__([], non_blocking)
         self.gpu, self.queue = gpu, collections.deque()
         gpu.streams.append(self)
+
+    def use(self):
+        self.gpu.current = self
 
     def ask(self, do, ready=lambda: True):
         self.queue.append((ready, do))
@@ -484,3 +493,34 @@ def test_nothing_is_sent_within_a_captured_step(monkeypatch, nvrtc):
     step()
     with pytest.raises(RuntimeError, match=r"^send: a captured step launches kernels and nothing else"):
         step()
+
+
+@pytest.mark.parametrize("preferred", ["main", "beside"])
+def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
+    """Whichever stream a GPU prefers, each kernel of a step comes after all that it must, and the end after all of them.
+    """Whichever stream a GPU prefers, each kernel of a step comes after all that it must, and the end after all.
+    And it is a choice: there are kernels in every lane.
+    """
+    step = []  # the launches of one, with their arguments
+    game = Game(options.new_settings(options.parse(["--preset", "tiny32", "--size", "16"])), emulated)
+    with intercepted(lambda launch, arguments, run: step.append((launch, arguments))):
+        game.step(Tensor(np.empty((4, 16, 16, 3), np.float32), emulated))
+    cupy = fake_cupy([], [])
+    late = LateGpu(cupy, preferred)
+    gpu = gpu_with(monkeypatch, cupy)
+    lanes = gpu.Lanes()
+    for number, (launch, arguments) in enumerate(step):
+        lanes.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
+        assert late.current is gpu.STREAM
+    lanes.join()
+    gpu.STREAM.ask(lambda: late.did.append("end"))
+    late.work(until=lambda: not any(stream.queue for stream in late.streams))
+    *did, end = late.did
+    assert end == "end"
+    assert sorted(did) == list(range(len(step)))
+    done = 0
+    for number in did:
+        assert lanes.order.before[number] & ~done == 0
+        done |= 1 << number
+    assert set(lanes.lanes) == set(range(gpu.LANES))
+    assert did != sorted(did)
