@@ -497,8 +497,8 @@ def test_nothing_is_sent_within_a_captured_step(monkeypatch, nvrtc):
 
 @pytest.mark.parametrize("preferred", ["main", "beside"])
 def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
-    """Whichever stream a GPU prefers, each kernel of a step comes after all that it must, and the end after all of them.
     """Whichever stream a GPU prefers, each kernel of a step comes after all that it must, and the end after all.
+
     And it is a choice: there are kernels in every lane.
     """
     step = []  # the launches of one, with their arguments
