@@ -524,3 +524,19 @@ def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
         done |= 1 << number
     assert set(lanes.lanes) == set(range(gpu.LANES))
     assert did != sorted(did)
+
+
+def test_a_graph_ends_when_all_its_lanes_have(monkeypatch, nvrtc):
+    """Kernels that nobody waits for are over at the end, too: as many at a time as there are lanes, then one more."""
+    cupy = fake_cupy([], [])
+    late = LateGpu(cupy, "main")
+    gpu = gpu_with(monkeypatch, cupy)
+    lanes = gpu.Lanes()
+    launch = Launch(SOURCE, "scale", frozenset(), 8, 0)
+    for number in range(gpu.LANES + 1):
+        arguments = [np.empty(6, np.float32), np.empty(6, np.float32), 6, 0.5, 1]
+        lanes.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
+    lanes.join()
+    gpu.STREAM.ask(lambda: late.did.append("end"))
+    late.work(until=lambda: "end" in late.did)
+    assert sorted(late.did[:-1]) == list(range(gpu.LANES + 1))
