@@ -2,7 +2,7 @@
 
 NVRTC needs no GPU. What it refuses fails, and so does what it warns of, a kernel that spills registers to memory, and
 one whose arrays are not in registers to begin with.
-`pytest tests/test_compile_gate.py -s` shows what each kernel takes on each architecture.
+`pytest -n0 -s tests/test_compile_gate.py` shows what each kernel takes on each architecture.
 """
 
 from __future__ import annotations
