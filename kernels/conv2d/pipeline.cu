@@ -1,7 +1,9 @@
 // pipeline.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k], memory never waited for
 //              with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
-// Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous, 16-byte aligned; C and K multiples of 4
+// Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous, 16-byte aligned; K a multiple of 4. C may be any for
+//         conv2d and conv2d_weight_grad: channels are looked at in fours, and where the last of these is not full, as
+//         that of three colours, its floats are copied one by one, and zeros for what is missing. D = C rounded up to fours.
 //         The tile and BITS are compile-time constants; the window is not, since no division by it is left in a loop: a
 //         build for each tile and format serves all layers. Pixels are counted in int, elements in 64 bits.
 //
@@ -62,33 +64,47 @@ __device__ unsigned bits(int first, int last) {
 // The bits that `inside` must have for tap (r, s). Bit 15, which none has, if the tap is beyond the sum.
 __device__ unsigned bits_of_tap(int r, int s, bool beyond) { return beyond ? 1u << 15 : 1u << r | 1u << (16 + s); }
 
+// How four channels are copied: at once, or one by one, of which only `left` are a pixel's. Which of them is known to the
+// compiler, so that a loop over copies has no branch; it is chosen once a tile.
+struct Fours {
+    static __device__ void copy(float* to, const float* from, bool inside, int) { copy_async(to, from, inside); }
+};
+struct Ones {
+    static __device__ void copy(float* to, const float* from, bool inside, int left) {
+#pragma unroll
+        for (int e = 0; e < 4; ++e) copy_one_async(to + e, from + e, inside && e < left);
+    }
+};
+
 // Starts to copy four channels of the pixels that a tap moves these lines to, `step` floats from their windows' first.
-template <int LINES>
+template <int LINES, class Channels>
 __device__ void copy_pixels(
-    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits) {
+    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits, int left,
+    Channels channels) {
     const int line = tile.line(threadIdx.x), depth = tile.depth(threadIdx.x);
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
         const bool inside = (windows[u].inside & bits) == bits;
-        copy_async(&tile.at[line + tile.STEP * u][depth], windows[u].at + step, inside);
+        channels.copy(&tile.at[line + tile.STEP * u][depth], windows[u].at + step, inside, left);
     }
 }
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
-// then(sums, rows, column0) is done with the block's sums, of which so many rows lie inside y, beside storing them.
-template <class Then>
-__device__ void correlate(
+// With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
-    const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
+    const float* __restrict__ w,  // (K,R,S,C), that is (K, depth) if C = D
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, Then then) {
+    float* sums,                  // (tiles of N P Q, K)
+    float* squares,               // (tiles of N P Q, K)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments) {
     typedef DepthTile<TILE_ROWS> A;
     typedef DepthTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
-    const int rows = N * P * Q, depth = R * S * C;
+    const int D = (C + 3) / 4 * 4, rows = N * P * Q, depth = R * S * D;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
@@ -102,58 +118,50 @@ __device__ void correlate(
     }
     const int k = column0 + B::line(threadIdx.x);
     int d = part.first * DEPTH + A::depth(threadIdx.x);  // that this thread copies next, of a and of b
-    Digits tap = digits(d, S, C);                        // the same as (r, s, c)
-    const Digits next = digits(DEPTH, S, C);
-    const float* filter = w + (long long)k * depth;
+    Digits tap = digits(d, S, D);                        // the same as (r, s, c)
+    const Digits next = digits(DEPTH, S, D);
+    const int length = R * S * C;  // of a filter
+    const float* filter = w + (long long)k * length;
 
-    const auto fill = [&](Tiles& stage) {
+    const auto copy = [&](Tiles& stage, auto channels) {
         const int step = (tap.first * W + tap.second) * C + tap.third;
-        copy_pixels(stage.a, windows, step, bits_of_tap(tap.first, tap.second, d >= depth));
+        const float* from = filter + (tap.first * S + tap.second) * C + tap.third;
+        copy_pixels(stage.a, windows, step, bits_of_tap(tap.first, tap.second, d >= depth), C - tap.third, channels);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             float* to = &stage.b.at[B::line(threadIdx.x) + B::STEP * u][B::depth(threadIdx.x)];
-            copy_async(to, filter + B::STEP * u * depth + d, d < depth && k + B::STEP * u < K);
+            channels.copy(to, from + B::STEP * u * length, d < depth && k + B::STEP * u < K, C - tap.third);
         }
-        d += DEPTH;
-        tap = plus(tap, next, S, C);
     };
-    Sums sums = {};
-    multiply(stages, part.last - part.first, fill, sums);
+    const auto fill = [&](Tiles& stage) {
+        if (C == D) copy(stage, Fours());
+        else copy(stage, Ones());
+        d += DEPTH;
+        tap = plus(tap, next, S, D);
+    };
+    Sums sum = {};
+    multiply(stages, part.last - part.first, fill, sum);
 
     y += (long long)blockIdx.z * rows * K;
-    store_sums<A, B>(sums, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
-    then(sums, min(TILE_ROWS, rows - row0), column0);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
-    const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
-    correlate(x, w, y, N, H, W, C, P, Q, K, R, S, stride, padding, parts, [](const Sums&, int, int) {});
-}
-
-// And batch norm's moments of each tile of rows; in one part.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_with_statistics(
-    const float* __restrict__ x, const float* __restrict__ w, float* __restrict__ y,
-    float* __restrict__ sums,     // (tiles of N P Q, K)
-    float* __restrict__ squares,  // (tiles of N P Q, K)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
-    correlate(x, w, y, N, H, W, C, P, Q, K, R, S, stride, padding, 1, [&](const Sums& tile, int rows, int column0) {
-        const long long chunk = (long long)blockIdx.x * K;
-        store_moments<DepthTile<TILE_ROWS>, DepthTile<TILE_COLUMNS>>(tile, rows, column0, K, sums + chunk, squares + chunk);
-    });
+    store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
+    if (moments) {
+        const long long tile = (long long)blockIdx.x * K;
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, K, sums + tile, squares + tile);
+    }
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-// then  as above
-template <class Then>
-__device__ void spread(
+// moments  as above, of each phase's tiles
+extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (parts,N,H,W,C)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, Then then) {
+    float* sums,                  // (phases, tiles of the largest phase's pixels, C)
+    float* squares,               // (phases, tiles of the largest phase's pixels, C)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments) {
     typedef DepthTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -188,7 +196,7 @@ __device__ void spread(
 
     const auto fill = [&](Tiles& stage) {
         const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * K;
-        copy_pixels(stage.a, windows, step, bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r));
+        copy_pixels(stage.a, windows, step, bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r), 4, Fours());
         tap_a = plus(tap_a, next_a, taps_s, K);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
@@ -198,59 +206,44 @@ __device__ void spread(
             tap_b = plus(tap_b, next_b, taps_s, K);
         }
     };
-    Sums sums = {};
-    multiply(stages, part.last - part.first, fill, sums);
+    Sums sum = {};
+    multiply(stages, part.last - part.first, fill, sum);
 
     x += number * offset(N, 0, 0, H, W, C);
-    store_sums<A, B>(sums, row0, column0, rows, C, [&](int row) {
+    store_sums<A, B>(sum, row0, column0, rows, C, [&](int row) {
         const Digits out = digits(row, height, width);
         return x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C);
     });
-    then(sums, min(TILE_ROWS, rows - row0), column0);
-}
-
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
-    const float* __restrict__ y, const float* __restrict__ w, float* __restrict__ x,
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
-    spread(y, w, x, N, H, W, C, P, Q, K, R, S, stride, padding, parts, [](const Sums&, int, int) {});
-}
-
-// And batch norm's moments of each tile of a phase's pixels; in one part.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose_with_statistics(
-    const float* __restrict__ y, const float* __restrict__ w, float* __restrict__ x,
-    float* __restrict__ sums,     // (phases, tiles of the largest phase's pixels, C)
-    float* __restrict__ squares,  // (phases, tiles of the largest phase's pixels, C)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
-    spread(y, w, x, N, H, W, C, P, Q, K, R, S, stride, padding, 1, [&](const Sums& tile, int rows, int column0) {
-        const long long chunk = (long long)(blockIdx.z * gridDim.x + blockIdx.x) * C;
-        store_moments<DepthTile<TILE_ROWS>, LineTile<TILE_COLUMNS>>(tile, rows, column0, C, sums + chunk, squares + chunk);
-    });
+    if (moments) {
+        const long long tile = (long long)(phase * gridDim.x + blockIdx.x) * C;
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, C, sums + tile, squares + tile);
+    }
 }
 
 // ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
-// Launch  grid (tiles of K, tiles of R S C, parts), block (THREADS). The sum over all pixels (n, p, q) is long and w is
+// Launch  grid (tiles of K, tiles of R S D, parts), block (THREADS). The sum over all pixels (n, p, q) is long and w is
 //         small: here parts are many.
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
 extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
-    float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns)
+    float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns) if C = D
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
     typedef LineTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
-    const int columns = R * S * C, depth = N * P * Q;
+    const int D = (C + 3) / 4 * 4, columns = R * S * D, depth = N * P * Q;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
     const int k = row0 + A::line(threadIdx.x), column = column0 + B::line(threadIdx.x);
-    const Digits tap = digits(column, S, C);  // (r, s, c) of this thread's columns
+    const Digits tap = digits(column, S, D);  // (r, s, c) of this thread's columns
     int d = part.first * DEPTH + A::depth(threadIdx.x);  // pixel of y that it copies next, of a
     Digits pixel = digits(part.first * DEPTH + B::depth(threadIdx.x), P, Q);  // and (n, p, q), of b
     const Digits next = digits(B::STEP, P, Q);
 
-    const auto fill = [&](Tiles& stage) {
+    const auto copy = [&](Tiles& stage, auto channels) {
 #pragma unroll
         for (int u = 0; u < A::COPIES; ++u) {
             float* to = &stage.a.at[A::depth(threadIdx.x) + A::STEP * u][A::line(threadIdx.x)];
@@ -262,13 +255,26 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
             const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
             const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
             float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
-            copy_async(to, x + offset(pixel.first, i, j, H, W, C) + tap.third, there);
+            channels.copy(to, x + offset(pixel.first, i, j, H, W, C) + tap.third, there, C - tap.third);
             pixel = plus(pixel, next, P, Q);
         }
     };
-    Sums sums = {};
-    multiply(stages, part.last - part.first, fill, sums);
+    const auto fill = [&](Tiles& stage) {
+        if (C == D) copy(stage, Fours());
+        else copy(stage, Ones());
+    };
+    Sums sum = {};
+    multiply(stages, part.last - part.first, fill, sum);
 
-    w += (long long)blockIdx.z * K * columns;
-    store_sums<A, B>(sums, row0, column0, K, columns, [&](int row) { return w + (long long)row * columns; });
+    const int length = R * S * C;  // of a filter
+    w += (long long)blockIdx.z * K * length;
+    const auto line = [&](int row) { return w + (long long)row * length; };
+    if (C == D) {
+        store_sums<A, B>(sum, row0, column0, K, columns, line);
+    } else {
+        store_sums<A, B>(sum, row0, column0, K, columns, line, [&](float* filter, int column, const Run<4>& four) {
+            const int c = column % D;
+            for (int e = 0; e < min(4, C - c); ++e) filter[column / D * C + c + e] = four.at[e];
+        });
+    }
 }

@@ -1,4 +1,7 @@
-"""Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu."""
+"""Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu.
+
+Those of x need not, but for conv2d_transpose, whose result they are: three colours are convolved as four.
+"""
 
 from __future__ import annotations
 
@@ -41,28 +44,26 @@ class Pipeline:
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-        tile, parts = plan(n * p * q, k, r * s * c, 1, multiprocessors(x), self.least)
+        tile, parts = plan(n * p * q, k, r * s * in_fours(c), 1, multiprocessors(x), self.least)
         y = empty(x, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding
+        moments = None
         if in_tiles and parts == 1:
             moments = Moments(empty(x, (grid[0], k)), empty(x, (grid[0], k)), n * p * q, tile.rows)
-            arrays = x, w, y, moments.sums, moments.squares
-            self.launch("conv2d_with_statistics", tile, grid, stage, *arrays, *numbers)
-            return y, moments
-        self.launch("conv2d", tile, grid, stage, x, w, y, *numbers, parts)
-        return y, None
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
+        self.launch("conv2d", tile, grid, stage, x, w, y, *places(moments, y), *numbers, int(moments is not None))
+        return y, moments
 
     def conv2d_transpose(self, y, w, stride, padding, size):
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
-        if not suits(w.shape):
+        if w.shape[3] % 4 or not suits(w.shape):
             return cuda.conv2d_transpose(y, w, stride, padding, size)
         return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 
     def conv2d_transpose_with_statistics(self, y, w, stride, padding, size):
         """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
-        if not suits(w.shape):
+        if w.shape[3] % 4 or not suits(w.shape):
             return cuda.conv2d_transpose_with_statistics(y, w, stride, padding, size)
         return measured(*self.spread(y, w, stride, padding, size, in_tiles=True))
 
@@ -77,15 +78,13 @@ class Pipeline:
         x = empty(y, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding
+        moments = None
         if in_tiles and parts == 1 and h % stride == width % stride == 0:
             chunks = phases * grid[0]
             moments = Moments(empty(y, (chunks, c)), empty(y, (chunks, c)), n * h * width, tile.rows, runs=phases)
-            arrays = y, w, x, moments.sums, moments.squares
-            self.launch("conv2d_transpose_with_statistics", tile, grid, stage, *arrays, *numbers)
-            return x, moments
-        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *numbers, parts)
-        return x, None
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None)
+        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *places(moments, x), *numbers)
+        return x, moments
 
     def conv2d_weight_grad(self, x, y, stride, padding, size):
         """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size."""
@@ -94,9 +93,9 @@ class Pipeline:
         r, s = size
         if not suits((k, r, s, c)):
             return cuda.conv2d_weight_grad(x, y, stride, padding, size)
-        tile, parts = plan(k, r * s * c, n * p * q, 1, multiprocessors(x), self.least)
+        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(x), self.least)
         w = empty(x, (parts, k, r, s, c))
-        grid = (-(-k // tile.rows), -(-r * s * c // tile.columns), parts)
+        grid = (-(-k // tile.rows), -(-r * s * in_fours(c) // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
         numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
         self.launch("conv2d_weight_grad", tile, grid, stage, x, y, w, *numbers)
@@ -109,12 +108,22 @@ class Pipeline:
         SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
 
 
+def places(moments, result):
+    """Where a kernel puts the moments; if it does not, arrays all the same, since it has to be handed some."""
+    return (result, result) if moments is None else (moments.sums, moments.squares)
+
+
 def measured(parts, moments):
     """(the sum of the parts, mean, variance)."""
     return whole_with_statistics(parts) if moments is None else (whole(parts), *moments.statistics())
 
 
 def suits(filters):
-    """Whether with filters of shape (K,R,S,C) channels can be copied four at a time, and the taps fit in a word."""
-    k, r, s, c = filters
-    return c % 4 == 0 and k % 4 == 0 and max(r, s) <= 15
+    """Whether with filters of shape (K,R,S,C) y's channels are copied four at a time, and the taps fit in a word."""
+    k, r, s, _ = filters
+    return k % 4 == 0 and max(r, s) <= 15
+
+
+def in_fours(channels):
+    """As many, rounded up."""
+    return -(-channels // 4) * 4

@@ -218,10 +218,26 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums) 
 }
 
 // ---- the end of a tile ----------------------------------------------------------------------------------------------
-// Stores what of the tile at (row0, column0) lies inside out; with `more`, adds it to what is there. A and B: the tiles whose
-// product it is. line(row): where a row of out begins; it is asked once for each, since it may have to divide.
-template <class A, class B, class Line>
-__device__ void store_sums(const Sums& sums, int row0, int column0, int rows, int columns, Line line, bool more = false) {
+// How a run of neighbours is put into its row of out, from a column on: as it is, or added to what is there.
+struct Store {
+    template <int NUMBERS> __device__ void operator()(float* row, int column, const Run<NUMBERS>& numbers) const {
+        run<NUMBERS>(row + column) = numbers;
+    }
+};
+struct Add {
+    template <int NUMBERS> __device__ void operator()(float* row, int column, Run<NUMBERS> numbers) const {
+        const Run<NUMBERS> there = run<NUMBERS>(row + column);
+#pragma unroll
+        for (int i = 0; i < NUMBERS; ++i) numbers.at[i] += there.at[i];
+        run<NUMBERS>(row + column) = numbers;
+    }
+};
+
+// Puts what of the tile at (row0, column0) lies inside out. A and B: the tiles whose product it is. line(row): where a row
+// of out begins; it is asked once for each, since it may have to divide.
+template <class A, class B, class Line, class Put = Store>
+__device__ void store_sums(
+    const Sums& sums, int row0, int column0, int rows, int columns, Line line, Put put = Put()) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
     row0 += threadIdx.x / 64 * WARP_ROWS;
     column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
@@ -238,9 +254,9 @@ __device__ void store_sums(const Sums& sums, int row0, int column0, int rows, in
 #pragma unroll
             for (int i = 0; i < B::RUN; ++i) {
                 const Held held = B::held(q, i);
-                numbers.at[i] = sums[u / 2][held.b][u % 2 * 2 + held.e] + (more ? begin[column + i] : 0.0f);
+                numbers.at[i] = sums[u / 2][held.b][u % 2 * 2 + held.e];
             }
-            run<B::RUN>(begin + column) = numbers;
+            put(begin, column, numbers);
         }
     }
 }

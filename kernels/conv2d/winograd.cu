@@ -66,7 +66,9 @@ __device__ void multiply_points(
     };
     Sums sums = {};
     multiply(stages, part.last - part.first, fill, sums);
-    store_sums<A, B>(sums, row0, column0, rows, columns, [&](int row) { return out + (long long)row * columns; }, more);
+    const auto line = [&](int row) { return out + (long long)row * columns; };
+    if (more) store_sums<A, B>(sums, row0, column0, rows, columns, line, Add());
+    else store_sums<A, B>(sums, row0, column0, rows, columns, line);
 }
 
 // ---- conv2d: y = x wᵀ -----------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // tensor_cores.cuh: the instructions that C++ has no word for, each beside what it means on the host (emulated.h).
 //
-// Copies    copy_async, close_copies, wait_copies      16 bytes of global memory to shared memory while the thread goes on
+// Copies    copy_async, copy_one_async,               16 or 4 bytes of global memory to shared memory while the thread
+//           close_copies, wait_copies                 goes on
 // Shared    DYNAMIC_SHARED                             shared memory whose size the launch says
 // Rounding  tf32, bf16_pair                            float32 to the tensor cores' operands
 // Products  load_pieces, mma_tf32, mma_bf16            a warp multiplies small matrices together
@@ -32,6 +33,17 @@ __device__ __forceinline__ void copy_async(float* to, const float* from, bool in
         "cp.async.cg.shared.global [%0], [%1], 16, %2;"
         :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
            "r"(inside ? 16 : 0));  // so many of the bytes are read, the others are 0
+#endif
+}
+
+// The same of one float, wherever it is.
+__device__ __forceinline__ void copy_one_async(float* to, const float* from, bool inside) {
+#ifdef EMULATED
+    start_copy(to, inside ? from : nullptr, 4);
+#else
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], 4, %2;"
+        :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 4 : 0));
 #endif
 }
 
