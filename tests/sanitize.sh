@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 for tool in memcheck racecheck initcheck synccheck; do
     echo "compute-sanitizer: $tool"
     compute-sanitizer --tool "$tool" --error-exitcode 1 \
-        python -m pytest -q --device cuda --no-pool tests/test_kernels.py tests/test_convolution_ladder.py \
+        python -m pytest -q -n0 --device cuda --no-pool tests/test_kernels.py tests/test_convolution_ladder.py \
         tests/test_tensor_cores.py tests/test_winograd.py \
         -k "awkward_sizes or plain_rungs or few_channels or in_parts or pipeline or copies or pieces or products or on_a_gpu"
 done

@@ -99,8 +99,9 @@ def told(capsys, *arguments) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
-def test_runs_are_listed_and_other_folders_named(folder, capsys):
+def test_runs_are_listed_and_other_folders_named(folder, capsys, monkeypatch):
     """State, step and numbers of each run, the last written first; a broken or foreign folder is but a line."""
+    monkeypatch.setenv("COLUMNS", "200")  # room for every column
     titles, *lines = told(capsys, folder)
     columns = ["run", "state", "preset", "step", "epoch", "img/s", "loss D", "loss G", "best", "written"]
     assert re.split("  +", titles) == columns
