@@ -496,10 +496,10 @@ def test_nothing_is_sent_within_a_captured_step(monkeypatch, nvrtc):
 
 
 @pytest.mark.parametrize("preferred", ["main", "beside"])
-def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
+def test_branches_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
     """Whichever stream a GPU prefers, each kernel of a step comes after all that it must, and the end after all.
 
-    And it is a choice: there are kernels in every lane.
+    And it is a choice: there are kernels in every branch.
     """
     step = []  # the launches of one, with their arguments
     game = Game(options.new_settings(options.parse(["--preset", "tiny32", "--size", "16"])), emulated)
@@ -508,11 +508,11 @@ def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
     cupy = fake_cupy([], [])
     late = LateGpu(cupy, preferred)
     gpu = gpu_with(monkeypatch, cupy)
-    lanes = gpu.Lanes()
+    branches = gpu.Branches()
     for number, (launch, arguments) in enumerate(step):
-        lanes.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
+        branches.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
         assert late.current is gpu.STREAM
-    lanes.join()
+    branches.join()
     gpu.STREAM.ask(lambda: late.did.append("end"))
     late.work(until=lambda: not any(stream.queue for stream in late.streams))
     *did, end = late.did
@@ -520,23 +520,23 @@ def test_lanes_of_a_graph(monkeypatch, nvrtc, emulated, preferred):
     assert sorted(did) == list(range(len(step)))
     done = 0
     for number in did:
-        assert lanes.order.before[number] & ~done == 0
+        assert branches.order.before[number] & ~done == 0
         done |= 1 << number
-    assert set(lanes.lanes) == set(range(gpu.LANES))
+    assert set(branches.branch_of) == set(range(len(gpu.BRANCHES)))
     assert did != sorted(did)
 
 
-def test_a_graph_ends_when_all_its_lanes_have(monkeypatch, nvrtc):
-    """Kernels that nobody waits for are over at the end, too: as many at a time as there are lanes, then one more."""
+def test_a_graph_ends_when_all_its_branches_have(monkeypatch, nvrtc):
+    """Kernels that nobody waits for are over at the end, too: as many as there are branches, then one more."""
     cupy = fake_cupy([], [])
     late = LateGpu(cupy, "main")
     gpu = gpu_with(monkeypatch, cupy)
-    lanes = gpu.Lanes()
+    branches = gpu.Branches()
     launch = Launch(SOURCE, "scale", frozenset(), 8, 0)
-    for number in range(gpu.LANES + 1):
+    for number in range(len(gpu.BRANCHES) + 1):
         arguments = [np.empty(6, np.float32), np.empty(6, np.float32), 6, 0.5, 1]
-        lanes.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
-    lanes.join()
+        branches.launch(launch, arguments, lambda number=number: late.current.ask(lambda: late.did.append(number)))
+    branches.join()
     gpu.STREAM.ask(lambda: late.did.append("end"))
     late.work(until=lambda: "end" in late.did)
-    assert sorted(late.did[:-1]) == list(range(gpu.LANES + 1))
+    assert sorted(late.did[:-1]) == list(range(len(gpu.BRANCHES) + 1))

@@ -47,10 +47,13 @@ def _major() -> int:
 
 
 MAJOR = _major()
-LANES = 4  # kernels of a graph that may run at the same time
 UNASKED = 48 << 10  # bytes of shared memory that a block may take without asking
 STREAM = cupy.cuda.Stream(non_blocking=True)  # not the default one, on which nothing can be captured
 STREAM.use()
+BRANCHES = (
+    STREAM,
+    *(cupy.cuda.Stream(non_blocking=True) for _ in range(3)),
+)  # of a graph: so many kernels at the same time
 _graphs = weakref.WeakSet()
 
 
@@ -114,17 +117,17 @@ class GpuGraph(Graph):
 
     def capture(self):
         STREAM.begin_capture()
-        lanes = Lanes()
+        branches = Branches()
         try:
-            with intercepted(lanes.launch):
+            with intercepted(branches.launch):
                 result = self.step()
         finally:
-            lanes.join()
+            branches.join()
             graph = STREAM.end_capture()
         return result, lambda: graph.launch(STREAM)
 
 
-class Lanes:
+class Branches:
     """Streams that a capture runs in side by side, so that the graph's kernels wait only for those that they must.
 
     What is captured in a stream comes after what was captured there before it, and after the events that the stream was
@@ -134,43 +137,42 @@ class Lanes:
 
     def __init__(self):
         self.order = Order()
-        self.streams = [STREAM, *(cupy.cuda.Stream(non_blocking=True) for _ in range(LANES - 1))]
-        self.last: dict[int, int] = {}  # lane -> its last launch
-        self.lanes: list[int] = []  # of each launch
+        self.last: dict[int, int] = {}  # branch -> its last launch
+        self.branch_of: list[int] = []  # of each launch
         self.events = []  # each launch is over
         self.begun = STREAM.record(_event())
 
     def launch(self, launch: Launch, arguments: list, run: Callable[[], None]) -> None:
         """Capture a launch."""
         waits = self.order.add(*touched(launch, arguments))
-        lane = self._lane(waits)
-        stream = self.streams[lane]
-        if lane not in self.last and stream is not STREAM:
+        branch = self._branch(waits)
+        stream = BRANCHES[branch]
+        if branch not in self.last and stream is not STREAM:
             stream.wait_event(self.begun)  # so that it is captured, too
         for earlier in waits:
-            if self.lanes[earlier] != lane:
+            if self.branch_of[earlier] != branch:
                 stream.wait_event(self.events[earlier])
         stream.use()
         try:
             run()
         finally:
             STREAM.use()
-        self.last[lane] = len(self.lanes)
-        self.lanes.append(lane)
+        self.last[branch] = len(self.branch_of)
+        self.branch_of.append(branch)
         self.events.append(stream.record(_event()))
 
-    def _lane(self, waits: list[int]) -> int:
+    def _branch(self, waits: list[int]) -> int:
         """Where no launch is last that need not be waited for; if there is none, where the last one is the oldest."""
         before, last = self.order.before[-1], self.last
-        behind = [lane for lane in last if last[lane] in waits]
-        unused = [lane for lane in range(LANES) if lane not in last]
-        waited = [lane for lane in last if before >> last[lane] & 1]
+        behind = [branch for branch in last if last[branch] in waits]
+        unused = [branch for branch in range(len(BRANCHES)) if branch not in last]
+        waited = [branch for branch in last if before >> last[branch] & 1]
         return next(iter([*behind, *waited, *unused]), min(last, key=last.get, default=0))
 
     def join(self) -> None:
         """The capture's own stream waits for the others, as it must before it ends."""
-        for lane, launch in self.last.items():
-            if self.streams[lane] is not STREAM:
+        for branch, launch in self.last.items():
+            if BRANCHES[branch] is not STREAM:
                 STREAM.wait_event(self.events[launch])
 
 
