@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kernels
@@ -125,6 +125,12 @@ PLACES = st.builds(lambda first, length: range(first, first + length), st.intege
 LAUNCHES = st.lists(st.tuples(st.lists(PLACES, max_size=2), st.lists(PLACES, min_size=1, max_size=2)), max_size=12)
 
 
+READ_TWICE = [([], [range(2)]), ([range(2)], [range(5, 6)]), ([range(2)], [range(6, 7)])]
+IN_PART_WRITTEN_AGAIN = [([], [range(2, 5)]), ([], [range(1, 3)]), ([range(4, 5)], [range(6, 7)])]
+
+
+@example(READ_TWICE, 0)
+@example(IN_PART_WRITTEN_AGAIN, 0)
 @given(LAUNCHES, st.integers(0, 2**32 - 1))
 def test_who_comes_after_whom(launches, seed):
     """Of two launches of which one writes where the other reads or writes, were it but a part of a place, the later one
