@@ -7,10 +7,13 @@ one whose arrays are not in registers to begin with.
 
 from __future__ import annotations
 
-import importlib
+import importlib.metadata
 import os
 import re
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -130,6 +133,18 @@ def test_gate_fails(nvrtc, text, block, message):
     _, wrong = gate(Source("tests", "planted.cu", text=text), {("BLOCK", block)}, "sm_80", nvrtc)
     assert wrong
     assert re.search(message, wrong[0])
+
+
+def test_the_compiler_has_its_other_half(nvrtc):
+    """NVRTC asks for its built-in functions by their library's bare name: it is open before the first compilation."""
+    (name,) = (file.name for file in importlib.metadata.files(compiler.WHEELS[nvrtc]) if "builtins.so" in file.name)
+    code = f"""
+import ctypes, os
+from kernels.launch import nvrtc
+nvrtc._library({nvrtc})
+ctypes.CDLL({name!r}, mode=os.RTLD_NOLOAD)  # raises where it is not open
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1])
 
 
 def test_denormals_are_kept(nvrtc, monkeypatch):

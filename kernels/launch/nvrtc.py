@@ -16,7 +16,12 @@ from typing import NamedTuple
 from kernels import DeviceError
 
 WHEELS = {12: "nvidia-cuda-nvrtc-cu12", 13: "nvidia-cuda-nvrtc"}  # by CUDA's major version
-OPTIONS = ("-std=c++17", "-ftz=false", "--ptxas-options=-v")
+OPTIONS = (
+    "-std=c++17",
+    "-ftz=false",
+    "-default-device",  # else CUDA 13.0 and older take a lambda with an `auto` parameter for the host's
+    "--ptxas-options=-v",
+)
 
 
 class Usage(NamedTuple):
@@ -79,11 +84,18 @@ def newest() -> int:
 @functools.cache
 def _library(major: int) -> ctypes.CDLL:
     version(major)
-    names = re.compile(r"libnvrtc\.so\.\d+|nvrtc64_\d+_\d+\.dll")
-    (file,) = (file for file in importlib.metadata.files(WHEELS[major]) if names.fullmatch(file.name))
-    library = ctypes.CDLL(str(file.locate()))
+    # NVRTC opens its other half by its bare name, and that of CUDA 13.0 does not look beside itself. One that is open
+    # already is found.
+    _open(major, r"libnvrtc-builtins\.so\.[\d.]+|nvrtc-builtins64_\d+\.dll")
+    library = _open(major, r"libnvrtc\.so\.\d+|nvrtc64_\d+_\d+\.dll")
     library.nvrtcGetErrorString.restype = ctypes.c_char_p
     return library
+
+
+def _open(major: int, name: str) -> ctypes.CDLL:
+    """The one library of the wheel whose name is of that pattern."""
+    (file,) = (file for file in importlib.metadata.files(WHEELS[major]) if re.fullmatch(name, file.name))
+    return ctypes.CDLL(str(file.locate()))
 
 
 def options(source, defines: frozenset, architecture: str) -> list[str]:
