@@ -102,7 +102,7 @@ def article(
 
     "SAME" padding of a 5x5 kernel is padding 2, and the transposed convolutions' result is twice their input.
     A bias before batch norm, which takes every channel's mean away again, changes nothing; the article has it all the
-    same.
+    same, and `nn.BatchNorm.between` does not add it.
     """
     kernel = {"kernel": 5, "padding": 2, "bias": True}
     doublings = int(math.log2(size // 8))  # 4 at size 128

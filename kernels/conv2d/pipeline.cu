@@ -19,7 +19,6 @@
 //            writes an `out` of its own, and parts.py adds them up.
 
 #include "product.cuh"
-
 #include "moments.cuh"
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
