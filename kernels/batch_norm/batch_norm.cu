@@ -9,8 +9,8 @@
 #include "columns.cuh"
 
 // ---- batch_norm_moments ---------------------------------------------------------------------------------------------
-// Of each chunk of `step` rows: sum x, and sum (x - its own mean)^2. Not sum x^2, from which the mean's square would have to
-// be taken away again: that cancels. A chunk stays in the registers of its block, so x is read once.
+// Of each chunk of `step` rows: sum x, and sum (x - its own mean)^2. Not sum x^2, from which the mean's square would have
+// to be taken away again: that cancels. A chunk stays in the registers of its block, so x is read once.
 // Launch  grid (chunks, tiles of C), block (CHANNELS, ROWS). step <= HELD ROWS
 // Sums    thread (c, t) adds rows t, t + ROWS, ... of the chunk in this order; then the tree.
 constexpr int HELD = 16;  // rows that a thread holds
@@ -45,17 +45,13 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments(
     int M, int C, int step) {
     const int c = channel(), first = blockIdx.x * step, end = min(first + step, M);
     float mine[HELD];
-#pragma unroll
-    for (int i = 0; i < HELD; ++i) {
-        const int m = first + threadIdx.y + i * ROWS;
-        mine[i] = m < end && c < C ? x[(long long)m * C + c] : 0.0f;
-    }
+    load_rows(mine, x, first + threadIdx.y, c < C ? end : 0, c, C);
     store_moments(mine, end - first, C, sums, squares);
 }
 
 // ---- batch_norm_moments_of_parts ------------------------------------------------------------------------------------
-// The same of y, which is the sum of `parts` arrays: of what a convolution has summed in parts (../conv2d/parts.py). They are
-// added up in their order, and y is stored on the way.
+// The same of y, which is the sum of `parts` arrays: of what a convolution has summed in parts (../conv2d/parts.py). They
+// are added up in their order, and y is stored on the way.
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments_of_parts(
     const float* __restrict__ x,  // (parts,M,C)
     float* __restrict__ y,        // (M,C)

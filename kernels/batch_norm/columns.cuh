@@ -1,4 +1,4 @@
-// columns.cuh: what batch_norm.cu shares with ../batch_norm_leaky_relu: how x (M,C), a column a channel, lies before a block
+// columns.cuh: what batch_norm.cu shares with ../batch_norm_leaky_relu: x (M,C), a column a channel, before a block
 //
 // Block   (CHANNELS, ROWS): a warp lies across 32 neighbouring channels, so each of its loads is 128 contiguous bytes, and
 //         32 warps go down the rows. A thread keeps to its column: what belongs to the channel is computed once.
@@ -10,6 +10,17 @@ constexpr int CHANNELS = 32, ROWS = 32;
 constexpr int EACH = 4;  // rows of a thread that makes every element by itself, all loaded before one is stored
 
 __device__ int channel() { return blockIdx.y * CHANNELS + threadIdx.x; }
+
+// Rows first, first + ROWS, ... of channel c; 0 from row `end` on. All are loaded before one is used.
+template <int COUNT>
+__device__ void load_rows(
+    float (&mine)[COUNT], const float* __restrict__ x /* (M,C) */, int first, int end, int c, int C) {
+#pragma unroll
+    for (int i = 0; i < COUNT; ++i) {
+        const int m = first + i * ROWS;
+        mine[i] = m < end ? x[(long long)m * C + c] : 0.0f;
+    }
+}
 
 // The sum of `value` over the block's rows, one for each of its channels, given to all threads.
 // Shared  partial, 4096 bytes, of 1024 threads: neighbouring threads read and write neighbouring floats: no bank conflict
@@ -53,11 +64,7 @@ __device__ void normalise(
     if (c >= C) return;
     const Column column = {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
     float mine[EACH];
-#pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        const int m = first + i * ROWS;
-        mine[i] = m < M ? x[(long long)m * C + c] : 0.0f;
-    }
+    load_rows(mine, x, first, M, c, C);
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
         const int m = first + i * ROWS;
@@ -87,13 +94,8 @@ __device__ void sum_gradients(
     float product = 0.0f, sum = 0.0f;
     for (int m = first + threadIdx.y; m < end; m += AHEAD * ROWS) {
         float arriving[AHEAD], value[AHEAD];
-#pragma unroll
-        for (int i = 0; i < AHEAD; ++i) {
-            const bool there = m + i * ROWS < end;
-            const long long e = (long long)(m + i * ROWS) * C + c;
-            arriving[i] = there ? gy[e] : 0.0f;
-            value[i] = there ? x[e] : 0.0f;
-        }
+        load_rows(arriving, gy, m, end, c, C);
+        load_rows(value, x, m, end, c, C);
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) {
             const float g = gn(arriving[i], value[i]);
@@ -126,13 +128,8 @@ __device__ void gradient(
     const float inverse = inverse_deviation(variance[c], eps), gain = scale[c] * inverse, centre = mean[c];
     const float through_mean = gshift[c] / M, through_variance = inverse * gscale[c] / M;
     float arriving[EACH], value[EACH];
-#pragma unroll
-    for (int i = 0; i < EACH; ++i) {
-        const bool there = first + i * ROWS < M;
-        const long long e = (long long)(first + i * ROWS) * C + c;
-        arriving[i] = there ? gy[e] : 0.0f;
-        value[i] = there ? x[e] : 0.0f;
-    }
+    load_rows(arriving, gy, first, M, c, C);
+    load_rows(value, x, first, M, c, C);
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
         const float g = gn(arriving[i], value[i]) - through_mean - (value[i] - centre) * through_variance;

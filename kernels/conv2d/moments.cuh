@@ -1,7 +1,7 @@
 // moments.cuh: of each column of a block's tile of out, the sum and the sum of squares about its own mean
 //
-// A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in registers
-// nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
+// A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in
+// registers nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
 // Shared  partial (2, 2, TILE_COLUMNS): of the sums, then of the squares, what each of a column's two warps has
 // Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the two warps of a column.
 
@@ -37,6 +37,18 @@ template <class A, class B>
 __device__ void store_moments(
     const Sums& tile, int rows, int column0, int columns, float* __restrict__ sums, float* __restrict__ squares) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row0 = threadIdx.x / 64 * WARP_ROWS;
+    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
+    const auto store = [&](const float(&column)[COLUMN_BLOCKS][2], float* to) {  // once for each column of the tile
+        if (threadIdx.x >= 64 || g != 0) return;
+#pragma unroll
+        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+#pragma unroll
+            for (int e = 0; e < 2; ++e) {
+                const int c = column0 + B::line_of(v, 2 * t + e);
+                if (c < columns) to[c] = column[v][e];
+            }
+        }
+    };
     float sum[COLUMN_BLOCKS][2] = {}, square[COLUMN_BLOCKS][2] = {};
     __shared__ float partial[2][2][TILE_COLUMNS];
 #pragma unroll
@@ -49,6 +61,11 @@ __device__ void store_moments(
         }
     }
     sum_over_tile<B>(sum, partial[0]);
+    store(sum, sums);
+
+    float mean[COLUMN_BLOCKS][2];
+#pragma unroll
+    for (int v = 0; v < COLUMN_BLOCKS; ++v) mean[v][0] = sum[v][0] / rows, mean[v][1] = sum[v][1] / rows;
 #pragma unroll
     for (int u = 0; u < ROW_BLOCKS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;
@@ -56,20 +73,11 @@ __device__ void store_moments(
         for (int v = 0; v < COLUMN_BLOCKS; ++v) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
-                const float distance = tile[u / 2][v][u % 2 * 2 + e] - sum[v][e] / rows;
+                const float distance = tile[u / 2][v][u % 2 * 2 + e] - mean[v][e];
                 square[v][e] += distance * distance;
             }
         }
     }
     sum_over_tile<B>(square, partial[1]);
-
-    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
-#pragma unroll
-    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
-#pragma unroll
-        for (int e = 0; e < 2; ++e) {
-            const int c = column0 + B::line_of(v, 2 * t + e);
-            if (threadIdx.x < 64 && g == 0 && c < columns) sums[c] = sum[v][e], squares[c] = square[v][e];
-        }
-    }
+    store(square, squares);
 }

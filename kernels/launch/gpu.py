@@ -79,7 +79,7 @@ def sender(shape: tuple[int, ...], dtype) -> Callable:
     halves = cupyx.empty_pinned((2, *shape), dtype)
     # Who waits for an event with block=True sleeps, and leaves the core to the threads that read ahead.
     turns = itertools.cycle([(half, cupy.cuda.Event(block=True, disable_timing=True)) for half in halves])
-    asked = STREAM.record(cupy.cuda.Event(disable_timing=True))
+    asked = STREAM.record(_event())
 
     @between_steps
     def send(target: cupy.ndarray, values) -> None:
