@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kernels.memory import peak_memory
+from kernels.normalised import Normalised
 
 __all__ = [
     "CONVOLUTIONS",
@@ -30,6 +31,7 @@ __all__ = [
     "PRECISIONS",
     "Device",
     "DeviceError",
+    "Normalised",
     "convolution",
     "device",
     "precisions",
@@ -54,6 +56,7 @@ class Device:
     precision: what its convolutions multiply, one of PRECISIONS.
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
+    reads_normalised: whether its convolutions take a `Normalised` for a picture.
     sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
         device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
         `sender`) must not touch the target. What is asked of it afterwards finds the values there.
@@ -93,6 +96,8 @@ class Device:
                     raise ImportError(f"{functions.__name__}: another room defines {kernel} already")
                 self.kernels[kernel] = getattr(functions, kernel)
         vars(self).update(self.kernels)
+        convolution = importlib.import_module(f"kernels.conv2d.{(instead or {}).get('conv2d', module)}")
+        self.reads_normalised = hasattr(convolution, "READS_NORMALISED")
 
     def __repr__(self) -> str:
         return f"<device {self.name}>"

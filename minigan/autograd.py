@@ -52,17 +52,18 @@ class Tensor:
     Attributes
     ----------
     data: the array, C-contiguous; a NumPy array, or a CuPy array on "cuda".
+    held: the same, or a `kernels.Normalised` that becomes it when it is asked for.
     device: the `kernels.Device` it lives on.
     requires_grad: whether a gradient can flow back to or through it.
     grad: after `backward()`, for a leaf: the gradient, a Tensor of the same shape; else None.
     op, index: it is output number `index` of `op`; a leaf has no op.
     """
 
-    __slots__ = ("__weakref__", "data", "device", "grad", "index", "op", "requires_grad")
+    __slots__ = ("__weakref__", "device", "grad", "held", "index", "op", "requires_grad")
     __array_ufunc__ = None  # so that `array * tensor` asks the Tensor, which refuses with a clear error
 
-    def __init__(self, data, device: kernels.Device, requires_grad: bool = False, op: Op | None = None, index: int = 0):
-        self.data = data
+    def __init__(self, held, device: kernels.Device, requires_grad: bool = False, op: Op | None = None, index: int = 0):
+        self.held = held
         self.device = device
         self.requires_grad = requires_grad
         self.grad = None
@@ -70,24 +71,33 @@ class Tensor:
         self.index = index
 
     @property
+    def data(self):
+        """The array. See above."""
+        return self.held.array() if isinstance(self.held, kernels.Normalised) else self.held
+
+    @data.setter
+    def data(self, array) -> None:
+        self.held = array
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return self.data.shape
+        return self.held.shape
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return self.data.ndim
+        return self.held.ndim
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return self.data.size
+        return self.held.size
 
     @property
     def dtype(self) -> np.dtype:
         """float32, or on the reference device float64 as well."""
-        return self.data.dtype
+        return self.held.dtype
 
     def numpy(self) -> np.ndarray:
         """The values as a NumPy array; on a CPU device it is the tensor's own memory, not a copy."""
@@ -99,7 +109,7 @@ class Tensor:
 
     def detach(self) -> Tensor:
         """The same array without its history: gradients stop here."""
-        return Tensor(self.data, self.device)
+        return Tensor(self.held, self.device)
 
     def backward(self) -> None:
         """Add dself/dleaf to `.grad` of every leaf that requires a gradient. `self` must have one element."""
@@ -147,6 +157,7 @@ class Op:
     Calling an Op applies it to Tensors and puts it on the tape.
     """
 
+    reads_normalised: tuple[int, ...] = ()  # the inputs that `forward` may be handed as they are held
     inputs: tuple[Tensor, ...] | None = ()
     needs: tuple[bool, ...] = ()
     outputs: int = 1
@@ -167,7 +178,8 @@ class Op:
     def __call__(self, *inputs: Tensor):
         self._check(inputs)
         device = inputs[0].device
-        results = self.forward(device, *(t.data for t in inputs))
+        arrays = [t.held if i in self.reads_normalised else t.data for i, t in enumerate(inputs)]
+        results = self.forward(device, *arrays)
         taped = recording() and any(t.requires_grad for t in inputs)
         if taped:
             self.inputs = inputs

@@ -16,6 +16,9 @@ from typing import NamedTuple
 import numpy as np
 from hypothesis import strategies as st
 
+import kernels
+from kernels.batch_norm_leaky_relu import cuda
+
 FILTERS = [(1, 1, 1), (3, 2, 3), (4, 4, 1), (4, 4, 2), (5, 5, 1), (5, 5, 2)]  # (R, S, stride): each is compiled apart
 PRIMES = st.sampled_from([1, 2, 3, 5, 7, 11, 13])
 SHAPES = st.lists(PRIMES, max_size=4).map(tuple)
@@ -62,6 +65,26 @@ def many_tiles(kernel: str) -> list[tuple]:
     return [CASES[kernel].arguments(np.random.default_rng(0), *MANY_TILES)]
 
 
+def normalised(kernel: str) -> list[tuple]:
+    """The arguments of a convolution one of whose pictures is a `Normalised`; of any other kernel, none."""
+    if not kernel.startswith("conv2d"):
+        return []
+    pictures = (0, 1) if kernel == "conv2d_weight_grad" else (0,)
+    return [
+        (*arguments[:position], to_normalise(rng, arguments[position]), *arguments[position + 1 :])
+        for sizes in TO_NORMALISE
+        for position in pictures
+        for rng in [np.random.default_rng(0)]
+        for arguments in [CASES[kernel].arguments(rng, *sizes)]
+    ]
+
+
+def to_normalise(rng, x):
+    """x (..., C) as a Normalised, whose padding is not what x's 0 would become."""
+    scale, shift, mean, deviation = (floats(rng, x.shape[-1]) for _ in range(4))
+    return kernels.Normalised(x, scale, shift, mean, deviation**2, 1e-5, 0.2, cuda.batch_norm_leaky_relu_inference)
+
+
 def drawn(kernel: str) -> st.SearchStrategy[tuple]:
     """A strategy of arguments."""
     seeds = st.integers(0, 2**32 - 1).map(np.random.default_rng)
@@ -102,6 +125,12 @@ CONVOLUTIONS = [
     (3, 6, 10, 68, 4, (4, 4, 2), 1),  # four phases of one size
     (2, 7, 9, 2, 7, (5, 5, 1), 2),
     (3, 9, 7, 1, 64, (5, 5, 2), 2),
+]
+TO_NORMALISE = [
+    (2, 7, 9, 12, 68, (3, 2, 3), 1),  # more channels of y than a tile of 64 columns
+    (3, 6, 10, 68, 4, (4, 4, 2), 1),  # of x
+    (3, 9, 7, 1, 64, (5, 5, 2), 2),  # one colour
+    (32, 12, 7, 4, 8, (4, 4, 2), 1),  # as MANY_TILES
 ]
 # 64 tiles, two in a picture, of which the lower ends in its middle
 MANY_TILES = (32, 12, 7, 4, 8, (4, 4, 2), 1)

@@ -33,7 +33,7 @@ def program(launcher: str, module: str | None = None) -> Program:
 
 
 PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
-    "conv2d, few": program("conv2d.few", "conv2d.cuda"),
+    "conv2d, few": program("conv2d.few", "conv2d.fp32_direct"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
     "conv2d, fp32": program("conv2d.pipeline", "conv2d.fp32_direct"),
@@ -62,8 +62,12 @@ def results(module):
     At the sizes of tests/cases.py that are not drawn: all kernels at their first, then all at their second, so that a
     difference is met before every set of constants has been compiled.
     """
+    normalised = cases.normalised if hasattr(module, "READS_NORMALISED") else lambda kernel: []
     calls = [
-        [(getattr(module, kernel), arguments) for arguments in cases.fixed(kernel) + cases.many_tiles(kernel)]
+        [
+            (getattr(module, kernel), arguments)
+            for arguments in cases.fixed(kernel) + cases.many_tiles(kernel) + normalised(kernel)
+        ]
         for kernel in module.__all__
     ]
     for kernel, arguments in filter(None, itertools.chain(*itertools.zip_longest(*calls))):

@@ -6,6 +6,8 @@
 //         rows are cut into chunks, each with a block of its own. What chunks sum is added up in the next launch, in a
 //         fixed order.
 
+#include "../batch_norm/equation.cuh"
+
 constexpr int CHANNELS = 32, ROWS = 32;
 constexpr int EACH = 4;  // rows of a thread that makes every element by itself, all loaded before one is stored
 
@@ -39,17 +41,7 @@ __device__ float sum_over_rows(float value) {
     return total;
 }
 
-// ---- the equation ---------------------------------------------------------------------------------------------------
-// What it takes of a channel. gain = scale / sqrt(variance + eps)
-struct Column {
-    float mean, gain, shift;
-};
-
-__device__ float inverse_deviation(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
-
-// Rounded in one way, whoever computes it: so the sign of n is the same on the way forward and on the way back.
-__device__ float normalised(float x, Column column) { return fmaf(column.gain, x - column.mean, column.shift); }
-
+// ---- every element by itself ----------------------------------------------------------------------------------------
 // y = after(n) with n = gain (x - mean) + shift, for this thread's EACH rows.
 template <class After>
 __device__ void normalise(

@@ -37,8 +37,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_leaky_relu_inferen
     const float* __restrict__ variance,  // (C,)
     float* __restrict__ y,               // (M,C)
     int M, int C, float eps, float slope) {
-    const auto rectified = [slope](float n) { return n > 0.0f ? n : slope * n; };
-    normalise(x, scale, shift, mean, variance, y, M, C, eps, rectified);
+    normalise(x, scale, shift, mean, variance, y, M, C, eps, [slope](float n) { return rectified(n, slope); });
 }
 
 // ---- batch_norm_leaky_relu_grad_sums --------------------------------------------------------------------------------

@@ -14,6 +14,11 @@
 // Shared  a (PIXELS, DEPTH + 4), b (DEPTH, CHANNELS), start (PIXELS,): 12032 bytes. Threads read four floats of a at once,
 //         DEPTH + 4 apart: 8 of them meet all 32 banks. All threads read the same four floats of b.
 // Sums    every pixel is summed by one thread, by ascending (r, s, k)
+//
+// With `normalise` y is normalised as it is read (normalise.cuh), by what comes after it; else that is not looked at.
+
+#include "../launch/dynamic_shared.cuh"
+#include "normalise.cuh"
 
 constexpr int PIXELS = 128;
 constexpr int CHANNELS = 4;
@@ -31,12 +36,18 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
 }
 
 extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
-    const float* __restrict__ y,  // (N,P,Q,K)
-    const float* __restrict__ w,  // (K,R,S,C)
-    float* __restrict__ x,        // (N,H,W,C)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
+    const float* __restrict__ y,         // (N,P,Q,K)
+    const float* __restrict__ w,         // (K,R,S,C)
+    float* __restrict__ x,               // (N,H,W,C)
+    const float* __restrict__ scale,     // (K,)
+    const float* __restrict__ shift,     // (K,)
+    const float* __restrict__ mean,      // (K,)
+    const float* __restrict__ variance,  // (K,)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding,
+    int normalise, float eps, float slope) {
     alignas(16) __shared__ float a[PIXELS][DEPTH + 4], b[DEPTH][CHANNELS];
     __shared__ Pixel start[PIXELS];
+    DYNAMIC_SHARED(float, table);  // (3,K) if y is normalised
     const int r0 = blockIdx.z / stride, s0 = blockIdx.z % stride;  // the phase
     const int i0 = ((r0 - padding) % stride + stride) % stride;    // its first row of x
     const int j0 = ((s0 - padding) % stride + stride) % stride;    // its first column of x
@@ -51,6 +62,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     const int line = thread / (DEPTH / 4), lane = thread % (DEPTH / 4) * 4;  // brings k = lane .. lane + 3 of a
     const int lane_b = thread / CHANNELS, c = thread % CHANNELS;             // and, if there is one, k = lane_b of b
 
+    if (normalise) make_table(table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
+
     float sum[CHANNELS] = {};
     for (int r = r0, p0 = 0; r < R; r += stride, --p0) {
         for (int s = s0, q0 = 0; s < S; s += stride, --q0) {
@@ -61,9 +74,11 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
                     const Pixel at = start[line + u];
                     const int p = at.i + p0, q = at.j + q0, k = k0 + lane;
                     const bool inside = k < K && 0 <= p && p < P && 0 <= q && q < Q;
-                    const float* four = y + offset(at.n, p, q, P, Q, K) + k;
-                    *reinterpret_cast<float4*>(&a[line + u][lane]) =
-                        inside ? *reinterpret_cast<const float4*>(four) : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    const float* from = y + offset(at.n, p, q, P, Q, K) + k;
+                    float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+                    if (inside) four = *reinterpret_cast<const float4*>(from);
+                    if (inside && normalise) four = normalise_four(four, four_columns(table, K, k), slope);
+                    *reinterpret_cast<float4*>(&a[line + u][lane]) = four;
                 }
                 if (lane_b < DEPTH) {
                     const int k = k0 + lane_b;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.conv2d.operand import operand_in_fours
 from kernels.launch import Source, empty
 
 __all__ = ["conv2d_transpose", "suits"]
@@ -20,9 +21,11 @@ def conv2d_transpose(y, w, stride, padding, size):
     n, p, q, k = y.shape
     _, r, s, c = w.shape
     h, width = size
-    x = empty(y, (n, h, width, c))
+    x = empty(w, (n, h, width, c))
+    read = operand_in_fours(y)
     pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
     grid = (-(-pixels // PIXELS), -(-c // CHANNELS), stride * stride)
-    numbers = n, h, width, c, p, q, k, r, s, stride, padding
-    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), y, w, x, *numbers, aligned=16)
+    arrays = read.pixels, w, x, *read.columns
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.normalised, *read.equation
+    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, shared=read.table(k), aligned=16)
     return x

@@ -20,6 +20,7 @@
 
 #include "product.cuh"
 #include "moments.cuh"
+#include "normalise.cuh"
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
 // A number of three digits, of which the last two have bounds: (r, s, c) below (R, S, C), or (n, p, q) below (N, P, Q).
@@ -76,33 +77,64 @@ struct Ones {
 };
 
 // Starts to copy four channels of the pixels that a tap moves these lines to, `step` floats from their windows' first.
+// Returns whether they lie inside the picture, in a bit for each copy.
 template <int LINES, class Channels>
-__device__ void copy_pixels(
+__device__ unsigned copy_pixels(
     DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits, int left,
     Channels channels) {
-    const int line = tile.line(threadIdx.x), depth = tile.depth(threadIdx.x);
+    unsigned all_inside = 0;
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
         const bool inside = (windows[u].inside & bits) == bits;
-        channels.copy(&tile.at[line + tile.STEP * u][depth], windows[u].at + step, inside, left);
+        channels.copy(tile.copied(u), windows[u].at + step, inside, left);
+        all_inside |= (unsigned)inside << u;
     }
+    return all_inside;
 }
+
+// ---- a picture that is normalised when it has landed -------------------------------------------------------------------
+// This thread's floats of a tile are of four channels from `first` on; of the next tile, `step` further, modulo `channels`.
+struct Normaliser {
+    const float* table;  // (3,channels)
+    int channels, first, step;
+    float slope;
+    template <class Tile> __device__ void operator()(Tile& tile, unsigned inside) {
+        const FourColumns columns = four_columns(table, channels, first);
+        float4 mine[Tile::COPIES];  // all are loaded before one is waited for
+#pragma unroll
+        for (int u = 0; u < Tile::COPIES; ++u) mine[u] = *reinterpret_cast<const float4*>(tile.copied(u));
+#pragma unroll
+        for (int u = 0; u < Tile::COPIES; ++u) {
+            mine[u] = normalise_four(mine[u], columns, slope);
+            if (inside >> u & 1) *reinterpret_cast<float4*>(tile.copied(u)) = mine[u];
+        }
+        first += step;
+        if (first >= channels) first -= channels;
+    }
+};
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
+// With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at.
 extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth) if C = D
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
     float* sums,                  // (tiles of N P Q, K)
     float* squares,               // (tiles of N P Q, K)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments) {
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments,
+    int normalise, float eps, float slope) {
     typedef DepthTile<TILE_ROWS> A;
     typedef DepthTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
-    DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
+    DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
+    float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,C) if x is normalised
     const int D = (C + 3) / 4 * 4, rows = N * P * Q, depth = R * S * D;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
@@ -125,21 +157,31 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
     const auto copy = [&](Tiles& stage, auto channels) {
         const int step = (tap.first * W + tap.second) * C + tap.third;
         const float* from = filter + (tap.first * S + tap.second) * C + tap.third;
-        copy_pixels(stage.a, windows, step, bits_of_tap(tap.first, tap.second, d >= depth), C - tap.third, channels);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
-            float* to = &stage.b.at[B::line(threadIdx.x) + B::STEP * u][B::depth(threadIdx.x)];
-            channels.copy(to, from + B::STEP * u * length, d < depth && k + B::STEP * u < K, C - tap.third);
+            const bool inside = d < depth && k + B::STEP * u < K;
+            channels.copy(stage.b.copied(u), from + B::STEP * u * length, inside, C - tap.third);
         }
+        const unsigned bits = bits_of_tap(tap.first, tap.second, d >= depth);
+        return copy_pixels(stage.a, windows, step, bits, C - tap.third, channels);
     };
     const auto fill = [&](Tiles& stage) {
-        if (C == D) copy(stage, Fours());
-        else copy(stage, Ones());
+        const unsigned inside = C == D ? copy(stage, Fours()) : copy(stage, Ones());
         d += DEPTH;
         tap = plus(tap, next, S, D);
+        return inside;
+    };
+    Normaliser normaliser = {table, C, tap.third, DEPTH % C, slope};
+    const auto begin = [&] {
+        if (!normalise) return;
+        make_table(table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
+        __syncthreads();
+    };
+    const auto landed = [&](Tiles& stage, unsigned inside) {
+        if (normalise) normaliser(stage.a, inside);
     };
     Sums sum = {};
-    multiply(stages, part.last - part.first, fill, sum);
+    multiply(stages, part.last - part.first, fill, sum, begin, landed);
 
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
@@ -160,11 +202,17 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     float* __restrict__ x,        // (parts,N,H,W,C)
     float* sums,                  // (phases, tiles of the largest phase's pixels, C)
     float* squares,               // (phases, tiles of the largest phase's pixels, C)
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments) {
+    const float* __restrict__ scale,     // (K,)
+    const float* __restrict__ shift,     // (K,)
+    const float* __restrict__ mean,      // (K,)
+    const float* __restrict__ variance,  // (K,)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments,
+    int normalise, float eps, float slope) {
     typedef DepthTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
-    DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
+    DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
+    float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,K) if y is normalised
     const int phase = blockIdx.z / parts, number = blockIdx.z % parts;
     const int r0 = phase / stride, s0 = phase % stride;
     const int i0 = ((r0 - padding) % stride + stride) % stride;  // the phase's first row of x
@@ -194,19 +242,29 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
     const int c = column0 + B::line(threadIdx.x);
 
     const auto fill = [&](Tiles& stage) {
-        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * K;
-        copy_pixels(stage.a, windows, step, bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r), 4, Fours());
-        tap_a = plus(tap_a, next_a, taps_s, K);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int r = r0 + tap_b.first * stride, s = s0 + tap_b.second * stride;
-            float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
-            copy_async(to, w + offset(tap_b.third, r, s, R, S, C) + c, tap_b.first < taps_r && c < C);
+            const float* from = w + offset(tap_b.third, r, s, R, S, C) + c;
+            copy_async(stage.b.copied(u), from, tap_b.first < taps_r && c < C);
             tap_b = plus(tap_b, next_b, taps_s, K);
         }
+        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * K;
+        const unsigned bits = bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r);
+        tap_a = plus(tap_a, next_a, taps_s, K);
+        return copy_pixels(stage.a, windows, step, bits, 4, Fours());
+    };
+    Normaliser normaliser = {table, K, tap_a.third, DEPTH % K, slope};
+    const auto begin = [&] {
+        if (!normalise) return;
+        make_table(table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
+        __syncthreads();
+    };
+    const auto landed = [&](Tiles& stage, unsigned inside) {
+        if (normalise) normaliser(stage.a, inside);
     };
     Sums sum = {};
-    multiply(stages, part.last - part.first, fill, sum);
+    multiply(stages, part.last - part.first, fill, sum, begin, landed);
 
     x += number * offset(N, 0, 0, H, W, C);
     store_sums<A, B>(sum, row0, column0, rows, C, [&](int row) {
@@ -222,16 +280,25 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
 // ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
 // Launch  grid (tiles of K, tiles of R S D, parts), block (THREADS). The sum over all pixels (n, p, q) is long and w is
 //         small: here parts are many.
+// normalise  0, or which picture: X or Y
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
+constexpr int X = 1, Y = 2;
+
 extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns) if C = D
-    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts) {
+    const float* __restrict__ scale,     // (C,) or (K,)
+    const float* __restrict__ shift,     // (C,) or (K,)
+    const float* __restrict__ mean,      // (C,) or (K,)
+    const float* __restrict__ variance,  // (C,) or (K,)
+    int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts,
+    int normalise, float eps, float slope) {
     typedef LineTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
-    DYNAMIC_SHARED(Tiles, stages);  // (STAGES,)
+    DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
+    float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,lines) of the picture that is normalised
     const int D = (C + 3) / 4 * 4, columns = R * S * D, depth = N * P * Q;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
@@ -243,27 +310,43 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
     const Digits next = digits(B::STEP, P, Q);
 
     const auto copy = [&](Tiles& stage, auto channels) {
+        unsigned inside_y = 0, inside_x = 0;
 #pragma unroll
         for (int u = 0; u < A::COPIES; ++u) {
-            float* to = &stage.a.at[A::depth(threadIdx.x) + A::STEP * u][A::line(threadIdx.x)];
-            copy_async(to, y + (long long)d * K + k, d < depth && k < K);
+            const bool there = d < depth && k < K;
+            copy_async(stage.a.copied(u), y + (long long)d * K + k, there);
+            inside_y |= (unsigned)there << u;
             d += A::STEP;
         }
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
             const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
-            float* to = &stage.b.at[B::depth(threadIdx.x) + B::STEP * u][B::line(threadIdx.x)];
-            channels.copy(to, x + offset(pixel.first, i, j, H, W, C) + tap.third, there, C - tap.third);
+            const float* from = x + offset(pixel.first, i, j, H, W, C) + tap.third;
+            channels.copy(stage.b.copied(u), from, there, C - tap.third);
+            inside_x |= (unsigned)there << u;
             pixel = plus(pixel, next, P, Q);
         }
+        return normalise == X ? inside_x : inside_y;
     };
-    const auto fill = [&](Tiles& stage) {
-        if (C == D) copy(stage, Fours());
-        else copy(stage, Ones());
+    const auto fill = [&](Tiles& stage) { return C == D ? copy(stage, Fours()) : copy(stage, Ones()); };
+    // A thread's channels are the same in all turns.
+    Normaliser normaliser_x = {table, TILE_COLUMNS, B::line(threadIdx.x), 0, slope};
+    Normaliser normaliser_y = {table, TILE_ROWS, A::line(threadIdx.x), 0, slope};
+    const auto begin = [&] {
+        const auto c = [&](int line) { return (column0 + line) % C; };
+        const auto k = [&](int line) { return min(row0 + line, K - 1); };
+        if (!normalise) return;
+        if (normalise == X) make_table(table, TILE_COLUMNS, c, scale, shift, mean, variance, eps);
+        else make_table(table, TILE_ROWS, k, scale, shift, mean, variance, eps);
+        __syncthreads();
+    };
+    const auto landed = [&](Tiles& stage, unsigned inside) {
+        if (normalise == X) normaliser_x(stage.b, inside);
+        if (normalise == Y) normaliser_y(stage.a, inside);
     };
     Sums sum = {};
-    multiply(stages, part.last - part.first, fill, sum);
+    multiply(stages, part.last - part.first, fill, sum, begin, landed);
 
     const int length = R * S * C;  // of a filter
     w += (long long)blockIdx.z * K * length;

@@ -1,12 +1,14 @@
 """Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu.
 
 Those of x need not, but for conv2d_transpose, whose result they are: three colours are convolved as four.
+A picture that is read may be a `Normalised`.
 """
 
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import Moments, whole_with_statistics
-from kernels.conv2d import cuda
+from kernels.conv2d import cuda, few
+from kernels.conv2d.operand import operand_in_fours, whole_picture
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
 from kernels.launch import Source, empty, multiprocessors
@@ -15,6 +17,7 @@ __all__ = ["Pipeline"]
 
 SOURCE = Source(__package__, "pipeline.cu")
 BLOCK = (128,)
+X, Y = 1, 2  # which picture of conv2d_weight_grad is normalised, as pipeline.cu has it
 
 
 class Pipeline:
@@ -30,13 +33,13 @@ class Pipeline:
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
         if not suits(w.shape):
-            return cuda.conv2d(x, w, stride, padding)
+            return cuda.conv2d(whole_picture(x), w, stride, padding)
         return whole(self.convolved(x, w, stride, padding, in_tiles=False)[0])
 
     def conv2d_with_statistics(self, x, w, stride, padding):
         """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
         if not suits(w.shape):
-            return cuda.conv2d_with_statistics(x, w, stride, padding)
+            return cuda.conv2d_with_statistics(whole_picture(x), w, stride, padding)
         return measured(*self.convolved(x, w, stride, padding, in_tiles=True))
 
     def convolved(self, x, w, stride, padding, in_tiles):
@@ -44,27 +47,31 @@ class Pipeline:
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-        tile, parts = plan(n * p * q, k, r * s * in_fours(c), 1, multiprocessors(x), self.least)
-        y = empty(x, (parts, n, p, q, k))
+        read = operand_in_fours(x)
+        tile, parts = plan(n * p * q, k, r * s * in_fours(c), 1, multiprocessors(read.pixels), self.least)
+        y = empty(w, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
         moments = None
         if in_tiles and parts == 1:
-            moments = Moments(empty(x, (grid[0], k)), empty(x, (grid[0], k)), n * p * q, tile.rows)
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
-        self.launch("conv2d", tile, grid, stage, x, w, y, *places(moments, y), *numbers, int(moments is not None))
+            moments = Moments(empty(w, (grid[0], k)), empty(w, (grid[0], k)), n * p * q, tile.rows)
+        arrays = read.pixels, w, y, *places(moments, y), *read.columns
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
+        self.launch("conv2d", tile, grid, tile.stages * stage + read.table(c), *arrays, *numbers, *read.equation)
         return y, moments
 
     def conv2d_transpose(self, y, w, stride, padding, size):
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+        if few.suits(w.shape[3], w.shape[0]):
+            return few.conv2d_transpose(y, w, stride, padding, size)
         if w.shape[3] % 4 or not suits(w.shape):
-            return cuda.conv2d_transpose(y, w, stride, padding, size)
+            return cuda.conv2d_transpose(whole_picture(y), w, stride, padding, size)
         return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 
     def conv2d_transpose_with_statistics(self, y, w, stride, padding, size):
         """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
         if w.shape[3] % 4 or not suits(w.shape):
-            return cuda.conv2d_transpose_with_statistics(y, w, stride, padding, size)
+            return cuda.conv2d_transpose_with_statistics(whole_picture(y), w, stride, padding, size)
         return measured(*self.spread(y, w, stride, padding, size, in_tiles=True))
 
     def spread(self, y, w, stride, padding, size, in_tiles):
@@ -74,16 +81,19 @@ class Pipeline:
         h, width = size
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
-        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(y), self.least)
-        x = empty(y, (parts, n, h, width, c))
+        read = operand_in_fours(y)
+        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(read.pixels), self.least)
+        x = empty(w, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
         moments = None
         if in_tiles and parts == 1 and h % stride == width % stride == 0:
             chunks = phases * grid[0]
-            moments = Moments(empty(y, (chunks, c)), empty(y, (chunks, c)), n * h * width, tile.rows, runs=phases)
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None)
-        self.launch("conv2d_transpose", tile, grid, stage, y, w, x, *places(moments, x), *numbers)
+            moments = Moments(empty(w, (chunks, c)), empty(w, (chunks, c)), n * h * width, tile.rows, runs=phases)
+        arrays = read.pixels, w, x, *places(moments, x), *read.columns
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
+        shared = tile.stages * stage + read.table(k)
+        self.launch("conv2d_transpose", tile, grid, shared, *arrays, *numbers, *read.equation)
         return x, moments
 
     def conv2d_weight_grad(self, x, y, stride, padding, size):
@@ -92,19 +102,22 @@ class Pipeline:
         _, p, q, k = y.shape
         r, s = size
         if not suits((k, r, s, c)):
-            return cuda.conv2d_weight_grad(x, y, stride, padding, size)
-        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(x), self.least)
-        w = empty(x, (parts, k, r, s, c))
+            return cuda.conv2d_weight_grad(whole_picture(x), whole_picture(y), stride, padding, size)
+        read_x = operand_in_fours(x)
+        read_y = operand_in_fours(whole_picture(y) if read_x.normalised else y)  # a block has one table
+        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(read_x.pixels), self.least)
+        w = empty(read_x.pixels, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-r * s * in_fours(c) // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts
-        self.launch("conv2d_weight_grad", tile, grid, stage, x, y, w, *numbers)
+        which, lines, read = (Y, tile.rows, read_y) if read_y.normalised else (X, tile.columns, read_x)
+        arrays = read_x.pixels, read_y.pixels, w, *read.columns
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, which * read.normalised, *read.equation
+        self.launch("conv2d_weight_grad", tile, grid, tile.stages * stage + read.table(lines), *arrays, *numbers)
         return whole(w)
 
-    def launch(self, kernel, tile, grid, stage, *arguments):
-        """One of the kernels, with `stage` bytes of shared memory for each stage."""
+    def launch(self, kernel, tile, grid, shared, *arguments):
+        """One of the kernels, with so many bytes of shared memory."""
         constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
-        shared = tile.stages * stage
         SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
 
 

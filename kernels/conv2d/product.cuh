@@ -24,6 +24,7 @@
 //                         Rows of LINES + 8 floats begin 8 banks apart; 8 lanes with 2 g and 4 t take each four once.
 // Sums       Every element is summed by one warp in an order that depends on the shapes, the tile and the parts alone.
 
+#include "../launch/dynamic_shared.cuh"
 #include "../launch/tensor_cores.cuh"
 
 constexpr int THREADS = 128;
@@ -57,6 +58,7 @@ template <int LINES> struct DepthTile {
     float at[LINES][DEPTH + 4];
     static __device__ int line(int thread) { return thread / (DEPTH / 4); }
     static __device__ int depth(int thread) { return thread % (DEPTH / 4) * 4; }
+    __device__ float* copied(int u) { return &at[line(threadIdx.x) + STEP * u][depth(threadIdx.x)]; }  // to where
 
     static __device__ int line_of(int b, int g) { return 8 * b + g; }
     static __device__ Held held(int run, int i) { return {run, i}; }  // number i of a run
@@ -88,6 +90,7 @@ template <int LINES> struct LineTile {
     float at[DEPTH][LINES + 8];
     static __device__ int line(int thread) { return thread % (LINES / 4) * 4; }
     static __device__ int depth(int thread) { return thread / (LINES / 4); }
+    __device__ float* copied(int u) { return &at[depth(threadIdx.x) + STEP * u][line(threadIdx.x)]; }
 
     static __device__ int line_of(int b, int g) { return b / 4 * 32 + 4 * g + b % 4; }
     static __device__ Held held(int run, int i) { return {run / 2 * 4 + i, run % 2}; }
@@ -196,19 +199,27 @@ __device__ void multiply_slice(const A& a, const B& b, int row, int column, int 
 // In turn t the copies of tile t have landed, those of the STAGES - 2 tiles after it are under way, and those of tile
 // t + STAGES - 1 start, where tile t - 1 was: one barrier says both that every thread's copies of tile t are there and
 // that every warp is done with tile t - 1.
-template <class A, class B, class Fill>
-__device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums) {
+// landed(stage, bits) may change what this thread has copied, before that barrier: bits are those that fill returned for
+// the tile. begin() is called once, while the first copies are under way.
+constexpr int BITS_OF_A_FILL = 8;
+
+template <class A, class B, class Fill, class Begin, class Landed>
+__device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, Begin begin, Landed landed) {
+    static_assert(A::COPIES <= BITS_OF_A_FILL && B::COPIES <= BITS_OF_A_FILL && STAGES * BITS_OF_A_FILL <= 32, "");
+    unsigned bits = 0;  // of the tiles under way, the newest lowest
 #pragma unroll
     for (int t = 0; t < STAGES - 1; ++t) {
-        if (t < tiles) fill(stages[t]);
+        bits = bits << BITS_OF_A_FILL | (t < tiles ? fill(stages[t]) : 0);
         close_copies();
     }
+    begin();
     const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
     int now = 0, next = STAGES - 1;  // t and t + STAGES - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
         wait_copies<STAGES - 2>();
+        landed(stages[now], bits >> (STAGES - 2) * BITS_OF_A_FILL);
         __syncthreads();
-        if (t + STAGES - 1 < tiles) fill(stages[next]);
+        bits = bits << BITS_OF_A_FILL | (t + STAGES - 1 < tiles ? fill(stages[next]) : 0);
         close_copies();  // an empty group too, so that their number says which tile is there
 #pragma unroll UNROLLED
         for (int d = 0; d < DEPTH; d += SLICE) multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);

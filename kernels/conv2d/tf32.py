@@ -11,6 +11,7 @@ __all__ = [
     "conv2d_weight_grad",
     "conv2d_with_statistics",
 ]
+READS_NORMALISED = True  # a picture may be a kernels.Normalised
 
 # A part of 1024 terms: by an H200's data sheet, half as many are summed while a part is written and read.
 PIPELINE = Pipeline(bits=19, least=1024)

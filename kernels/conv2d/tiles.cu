@@ -16,6 +16,7 @@
 //         once are neighbours. Arithmetic is little, some ten multiply-adds a number: memory is the limit.
 // Sums    Every number is summed by one thread, in an order that depends on the shapes alone.
 
+#include "../batch_norm/equation.cuh"
 #include "matrices.cuh"  // winograd.py writes it: B, G and A for every M and TAPS, in exact fractions
 
 constexpr int POINTS = M + TAPS - 1;  // n
@@ -40,17 +41,27 @@ __device__ long long offset(int n, int h, int w, int height, int width, int chan
 }
 
 // ---- to_points ------------------------------------------------------------------------------------------------------
+// With `normalise`, the pictures are normalised as they are read (normalise.cuh), by what comes after it; else that is not
+// looked at.
 // Launch  grid (eights of tiles, thirty-twos of fold² C), block (32, 8)
 extern "C" __global__ void __launch_bounds__(256) to_points(
     const float* __restrict__ pictures,  // (N,H,W,C)
     float* __restrict__ points,          // (POINTS²,N,rows,columns,fold²,C), that is (POINTS, POINTS, tiles, channels)
-    int N, int rows, int columns, int H, int W, int C, int fold, int padding) {
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    int N, int rows, int columns, int H, int W, int C, int fold, int padding,
+    int normalise, float eps, float slope) {
     const int tiles = N * rows * columns, channels = fold * fold * C;
     const int tile = blockIdx.x * 8 + threadIdx.y, channel = blockIdx.y * 32 + threadIdx.x;
     if (tile >= tiles || channel >= channels) return;
     const int phase = channel / C, c = channel % C, n = tile / columns / rows;
     const int top = tile / columns % rows * STEP * fold + phase / fold - padding;  // pixel (0, 0) of the tile
     const int left = tile % columns * STEP * fold + phase % fold - padding;
+
+    Column column = {};
+    if (normalise) column = {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
 
     float across[SIDE][POINTS];  // tile · matrixᵀ
 #pragma unroll
@@ -62,6 +73,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
             const int w = left + j * fold;
             const bool inside = 0 <= h && h < H && 0 <= w && w < W;
             pixels[j] = inside ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
+            if (normalise && inside) pixels[j] = rectified(normalised(pixels[j], column), slope);
         }
 #pragma unroll
         for (int f = 0; f < POINTS; ++f) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from kernels.conv2d.operand import operand
 from kernels.conv2d.winograd import OUTPUTS, Algorithm, matrices
 from kernels.launch import Source, empty
 
@@ -43,13 +44,14 @@ class Tiles:
         self.each = math.prod(algorithm.tiles(size))  # tiles of a picture
 
     def to_points(self, letter: str, pictures):
-        """points (n²,tiles,fold² C) of pictures (N,H,W,C) of that letter."""
+        """points (n²,tiles,fold² C) of pictures (N,H,W,C) of that letter, an array or a Normalised."""
         n, height, width, c = pictures.shape
+        read = operand(pictures)
         cut = self.letters[letter]
         tiles, channels = n * cut.rows * cut.columns, cut.fold**2 * c
-        points = empty(pictures, (self.points, tiles, channels))
-        numbers = n, cut.rows, cut.columns, height, width, c, cut.fold, cut.padding
-        self.launch("to_points", letter, tiles, channels, pictures, points, *numbers)
+        points = empty(read.pixels, (self.points, tiles, channels))
+        numbers = n, cut.rows, cut.columns, height, width, c, cut.fold, cut.padding, read.normalised, *read.equation
+        self.launch("to_points", letter, tiles, channels, read.pixels, points, *read.columns, *numbers)
         return points
 
     def from_points(self, letter: str, points, pictures) -> None:

@@ -25,7 +25,7 @@ __device__ void copy_tile(
     for (int u = 0; u < tile.COPIES; ++u) {
         const int line = tile.line(threadIdx.x) + tile.STEP * u;
         const float* from = matrix + (long long)(line0 + line) * depth + d0 + d;
-        copy_async(&tile.at[line][d], from, line0 + line < lines && d0 + d < depth);
+        copy_async(tile.copied(u), from, line0 + line < lines && d0 + d < depth);
     }
 }
 
@@ -38,7 +38,7 @@ __device__ void copy_tile(
     for (int u = 0; u < tile.COPIES; ++u) {
         const int d = tile.depth(threadIdx.x) + tile.STEP * u;
         const float* from = matrix + (long long)(d0 + d) * lines + line0 + line;
-        copy_async(&tile.at[d][line], from, line0 + line < lines && d0 + d < depth);
+        copy_async(tile.copied(u), from, line0 + line < lines && d0 + d < depth);
     }
 }
 
@@ -63,9 +63,10 @@ __device__ void multiply_points(
         copy_tile(stage.a, a, row0, d, rows, depth);
         copy_tile(stage.b, b, column0, d, columns, depth);
         d += DEPTH;
+        return 0u;
     };
     Sums sums = {};
-    multiply(stages, part.last - part.first, fill, sums);
+    multiply(stages, part.last - part.first, fill, sums, [] {}, [](Tiles&, unsigned) {});
     const auto line = [&](int row) { return out + (long long)row * columns; };
     if (more) store_sums<A, B>(sums, row0, column0, rows, columns, line, Add());
     else store_sums<A, B>(sums, row0, column0, rows, columns, line);

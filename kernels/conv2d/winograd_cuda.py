@@ -7,6 +7,7 @@ than the filters', or than AT_ONCE if that is more. So pictures go through in gr
 
 from __future__ import annotations
 
+from kernels.conv2d.operand import operand
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import Tile, plan
 from kernels.conv2d.tiles_cuda import Tiles
@@ -23,7 +24,7 @@ LEAST = 512  # terms in a part of a sum, as in fp32_direct.py
 def conv2d(x, w, algorithm, size):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C), with (P, Q) = size."""
     tiles = Tiles(algorithm, size)
-    y = empty(x, (len(x), *size, len(w)))
+    y = empty(w, (len(x), *size, len(w)))
     filters = tiles.to_points("w", w)  # (n²,K,F)
     for group in groups(tiles, len(x), *filters.shape[1:]):
         points = tiles.to_points("x", x[group])  # (n²,tiles,F)
@@ -37,7 +38,7 @@ def conv2d(x, w, algorithm, size):
 def conv2d_transpose(y, w, algorithm, size):
     """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
     tiles = Tiles(algorithm, y.shape[1:3])
-    x = empty(y, (len(y), *size, w.shape[3]))
+    x = empty(w, (len(y), *size, w.shape[3]))
     filters = tiles.to_points("w", w)  # (n²,K,F)
     for group in groups(tiles, len(y), *filters.shape[1:]):
         points = tiles.to_points("y", y[group])  # (n²,tiles,K)
@@ -52,9 +53,9 @@ def conv2d_weight_grad(x, y, algorithm, size):
     """w (K,R,S,C) = dT/dw of x (N,H,W,C) and y (N,P,Q,K), with (R, S) = size: the groups' sums added in their order."""
     tiles = Tiles(algorithm, y.shape[1:3])
     k, f = y.shape[3], algorithm.stride**2 * x.shape[3]
-    w = empty(x, (k, *size, x.shape[3]))
+    w = empty(operand(x).pixels, (k, *size, x.shape[3]))
     cut = groups(tiles, len(x), k, f)
-    sums, tile = planned(x, tiles.points, k, f, cut[0].stop * tiles.each)
+    sums, tile = planned(w, tiles.points, k, f, cut[0].stop * tiles.each)
     stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
     for group in cut:
         left, right = tiles.to_points("y", y[group]), tiles.to_points("x", x[group])  # (n²,tiles,K) and (n²,tiles,F)

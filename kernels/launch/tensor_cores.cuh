@@ -2,7 +2,6 @@
 //
 // Copies    copy_async, copy_one_async,               16 or 4 bytes of global memory to shared memory while the thread
 //           close_copies, wait_copies                 goes on
-// Shared    DYNAMIC_SHARED                             shared memory whose size the launch says
 // Rounding  tf32, bf16_pair                            float32 to the tensor cores' operands
 // Products  load_pieces, mma_tf32, mma_bf16            a warp multiplies small matrices together
 //
@@ -13,15 +12,6 @@
 //           TF32     1, 8, 10: a float32 whose 13 lowest bits the tensor cores do not look at; rounding to it is
 //                    off by at most 2^-11 of the number
 //           bf16     1, 8, 7: the upper half of a float32; at most 2^-8 of it
-
-// ---- shared memory whose size the launch says -----------------------------------------------------------------------
-// DYNAMIC_SHARED(Type, name): `name` points to as many of Type as the launch has bytes for.
-#ifdef EMULATED
-#define DYNAMIC_SHARED(Type, name) Type* const name = (Type*)dynamic_shared
-#else
-extern __shared__ __align__(16) unsigned char dynamic_shared[];
-#define DYNAMIC_SHARED(Type, name) Type* const name = reinterpret_cast<Type*>(dynamic_shared)
-#endif
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
 // Starts to copy four floats, or zeros if not `inside`: then `from` may be any address. Both are multiples of 16 bytes.

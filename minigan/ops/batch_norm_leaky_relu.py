@@ -13,10 +13,14 @@ Let gy arrive. The chain rule takes it through the two in turn, first to n, from
 Of n the gradient needs the sign alone, and x, scale and shift tell it again. So nothing of the size of a picture is
 kept but x, which is there anyway, and neither n nor gn is ever in memory: the way forward reads one picture twice and
 writes one, the way back reads two twice and writes one.
+
+Where the statistics are known and the convolution after it can normalise what it reads, as on a GPU's tensor cores, y
+is never in memory either (kernels/normalised.py): the way forward is no kernel at all.
 """
 
 from __future__ import annotations
 
+import kernels
 from minigan.autograd import Op, Tensor
 from minigan.ops.batch_norm import BatchNorm, BatchNormGrad, check_channels, statistics
 from minigan.ops.leaky_relu import LeakyReluGrad, check_slope
@@ -38,8 +42,9 @@ class BatchNormLeakyRelu(Op):
             y, self.mean, self.variance = device.batch_norm_leaky_relu(x, scale, shift, self.eps, self.slope)
         else:
             self.mean, self.variance = self.statistics
-            given = scale, shift, self.mean, self.variance
-            y = device.batch_norm_leaky_relu_inference(x, *given, self.eps, self.slope)
+            given = x, scale, shift, self.mean, self.variance, self.eps, self.slope
+            apply = device.batch_norm_leaky_relu_inference
+            y = kernels.Normalised(*given, apply) if device.reads_normalised else apply(*given)
         return y, self.mean, self.variance
 
     def backward(self, gy, gmean, gvariance):

@@ -52,6 +52,8 @@ class _Derivative(Op):
 class Conv2d(_Derivative):
     """y = dT/dy."""
 
+    reads_normalised = (0,)
+
     def forward(self, device, x, w):
         return device.conv2d(x, w, self.stride, self.padding)
 
@@ -64,6 +66,8 @@ class Conv2d(_Derivative):
 class Conv2dTranspose(_Derivative):
     """x = dT/dx."""
 
+    reads_normalised = (0,)
+
     def forward(self, device, y, w):
         return device.conv2d_transpose(y, w, self.stride, self.padding, self.size)
 
@@ -75,6 +79,8 @@ class Conv2dTranspose(_Derivative):
 
 class Conv2dWeightGrad(_Derivative):
     """w = dT/dw."""
+
+    reads_normalised = (0, 1)
 
     def forward(self, device, x, y):
         return device.conv2d_weight_grad(x, y, self.stride, self.padding, self.size)

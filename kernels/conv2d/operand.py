@@ -1,0 +1,42 @@
+"""What a kernel that can normalise what it reads is handed for a picture: an array, or a `Normalised`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kernels.normalised import Normalised
+
+__all__ = ["Operand", "operand", "operand_in_fours", "whole_picture"]
+
+MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
+
+
+class Operand(NamedTuple):
+    """The kernel's arguments, and what they take of shared memory."""
+
+    pixels: object  # (N,H,W,C): the array that is read
+    columns: tuple  # scale, shift, mean and variance, (C,) each; any arrays, if they are not looked at
+    normalised: int  # 1, or 0
+    equation: tuple  # eps and slope
+
+    def table(self, channels: int) -> int:
+        """Bytes of a table with so many channels (normalise.cuh)."""
+        return 3 * 4 * channels * self.normalised
+
+
+def operand(picture) -> Operand:
+    """Of an array, or of a Normalised."""
+    if isinstance(picture, Normalised):
+        return Operand(picture.x, picture.columns, 1, (picture.eps, picture.slope))
+    return Operand(picture, (picture,) * 4, 0, (1.0, 1.0))
+
+
+def operand_in_fours(picture) -> Operand:
+    """The same for a kernel with a table, which normalises four channels at a time."""
+    c = picture.shape[3]
+    return operand(whole_picture(picture) if c % 4 or c > MOST else picture)
+
+
+def whole_picture(picture):
+    """The array, for a kernel that does not normalise."""
+    return picture.array() if isinstance(picture, Normalised) else picture
