@@ -62,7 +62,7 @@ def many(monkeypatch) -> None:
         ("collapse", "--preset article128 --lr-g 4e-3", 5, "--lr-g 0.0002"),
         ("discriminator won", "--lr-d 2e-3 --lr-g 2e-6", 2, "--lr-d 0.0002"),
         ("discriminator lost", "--lr-d 1e-7", 2, "--lr-d 0.0002"),
-        ("oscillation", "--lr-g 1e-2 --lr-d 2e-2", 2, "--lr-g 0.0002 --lr-d 0.0002"),
+        ("oscillation", "--lr-g 1e-2 --lr-d 4e-2", 2, "--lr-g 0.0002 --lr-d 0.0002"),
         ("no longer improving", "--lr-g 1e-6 --lr-d 1e-6", 4, "--lr-g 0.0002 --lr-d 0.0002"),
     ],
 )

@@ -16,7 +16,9 @@ from kernels.launch import nvrtc as compiler
 
 def source(text):
     """A small kernel that includes the header."""
-    return Source("kernels.launch", "small.cu", text='#include "tensor_cores.cuh"\n' + text)
+    return Source(
+        "kernels.launch", "small.cu", text='#include "dynamic_shared.cuh"\n#include "tensor_cores.cuh"\n' + text
+    )
 
 
 def launch(gpu, text, kernel, threads, *arguments, **options):

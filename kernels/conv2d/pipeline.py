@@ -62,9 +62,10 @@ class Pipeline:
 
     def conv2d_transpose(self, y, w, stride, padding, size):
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
-        if few.suits(w.shape[3], w.shape[0]):
+        k, *_, c = w.shape
+        if c % 4 and few.suits(c, k):
             return few.conv2d_transpose(y, w, stride, padding, size)
-        if w.shape[3] % 4 or not suits(w.shape):
+        if c % 4 or not suits(w.shape):
             return cuda.conv2d_transpose(whole_picture(y), w, stride, padding, size)
         return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 

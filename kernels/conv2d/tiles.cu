@@ -72,8 +72,9 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
         for (int j = 0; j < SIDE; ++j) {
             const int w = left + j * fold;
             const bool inside = 0 <= h && h < H && 0 <= w && w < W;
-            pixels[j] = inside ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
-            if (normalise && inside) pixels[j] = rectified(normalised(pixels[j], column), slope);
+            const float pixel = inside ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
+            const float instead = inside ? rectified(normalised(pixel, column), slope) : 0.0f;
+            pixels[j] = normalise ? instead : pixel;
         }
 #pragma unroll
         for (int f = 0; f < POINTS; ++f) {
