@@ -42,6 +42,7 @@ PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
     "conv2d, tiles": program("conv2d.tiles_cuda", "conv2d.fp32"),
     "conv2d, winograd": program("conv2d.winograd_cuda", "conv2d.fp32"),
 }
+MODULES = list(dict.fromkeys(program.module for program in PROGRAMS.values()))
 
 
 @contextlib.contextmanager

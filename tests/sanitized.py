@@ -1,6 +1,6 @@
 """Runs kernels under the address sanitizer; test_emulator.py starts it in `host.sanitized_environment()`.
 
-python tests/sanitized.py                         every kernel of every program
+python tests/sanitized.py                         every kernel of every module
 python tests/sanitized.py PROGRAM CODE INSTEAD    one program's, with a fault planted in a copy of its .cu
 """
 
@@ -10,7 +10,7 @@ import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 
-from planting import PROGRAMS, planted, results
+from planting import MODULES, PROGRAMS, planted, results
 
 from kernels.launch import host, recording
 
@@ -24,10 +24,10 @@ with host.emulation(sanitize=True):
             list(results(module))
     else:
         with recording() as launched:
-            for program in PROGRAMS.values():
-                list(results(program.module))
+            for module in MODULES:
+                list(results(module))
         builds = {(launch.source, launch.defines) for launch in launched}
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler is most of the work
             list(pool.map(lambda build: host.built(*build, True), builds))
-        for name, program in PROGRAMS.items():
-            print(len(list(results(program.module))), name)
+        for module in MODULES:
+            print(len(list(results(module))), module.__name__)

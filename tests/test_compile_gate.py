@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from planting import PROGRAMS, results
+from planting import MODULES, PROGRAMS, results
 
 import kernels
 from kernels.conv2d import bf16, fp32, fp32_direct, pipeline, tf32, winograd, winograd_cuda
@@ -42,8 +42,8 @@ def variants():
         for preset in PRESETS:
             game = Game(options.new_settings(options.parse(["--preset", preset])), EMULATED)
             game.step(Tensor(np.empty((2, *game.networks.picture), np.float32), EMULATED))
-        for program in PROGRAMS.values():
-            list(results(program.module))
+        for module in MODULES:
+            list(results(module))
         for tile in TILES:  # whichever this machine would have taken
             with pytest.MonkeyPatch.context() as patch:
                 for launcher in (pipeline, winograd_cuda):
