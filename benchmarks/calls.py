@@ -14,25 +14,45 @@ import numpy as np
 
 import kernels
 from benchmarks.watch import watched
+from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 from minigan import faces
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.nn import Sequential
 from minigan.options import Settings
 from minigan.train import Batches, Game
 
-__all__ = ["Call", "Place", "Training", "arrays", "names", "undisputed"]
+__all__ = ["Call", "Place", "Training", "arrays", "names", "to", "undisputed"]
 
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel by name, and what it is called with: arrays, and numbers."""
+    """A kernel by name, and what it is called with: arrays, pictures to be normalised, and numbers."""
 
     kernel: str
     arguments: tuple
 
     def key(self) -> tuple:
         """Calls that are equal in this cost the same: the kernel, the arrays' shapes, the numbers."""
-        return self.kernel, *(a.shape if isinstance(a, np.ndarray) else a for a in self.arguments)
+        return self.kernel, *map(_key, self.arguments)
+
+    def normalised(self) -> list[int]:
+        """Which of its arrays are pictures that the kernel normalises as it reads them."""
+        given = [a for a in self.arguments if isinstance(a, (np.ndarray, kernels.Normalised))]
+        return [number for number, a in enumerate(given) if isinstance(a, kernels.Normalised)]
+
+
+def _key(argument):
+    if isinstance(argument, kernels.Normalised):
+        return "normalised", *argument.shape
+    return argument.shape if isinstance(argument, np.ndarray) else argument
+
+
+def to(device: kernels.Device, argument):
+    """An argument of a call as one of a device: its arrays are there, and it can do with it what it has to."""
+    if isinstance(argument, kernels.Normalised):
+        there = argument.through(device.array, device.batch_norm_leaky_relu_inference)
+        return there if device.reads_normalised else there.array()
+    return device.array(argument) if isinstance(argument, np.ndarray) else argument
 
 
 @dataclass(frozen=True)
@@ -52,15 +72,17 @@ class Place:
 class Training:
     """A training with `settings` whose kernels are listened to.
 
+    device: of the host. reads_normalised: of the one that is to make the same calls.
     places: the layers of both networks in the order of the forward pass, and last the game around them.
     """
 
-    def __init__(self, settings: Settings, device: kernels.Device):
+    def __init__(self, settings: Settings, device: kernels.Device, reads_normalised: bool = False):
         self.kernels = set(device.kernels)
         self.met = set()  # those that were called so far
         self._heard: dict[tuple, tuple[int, Call]] = {}  # by the call's key: its numbers, in and out, and the call
         self._deaf_to: set[str] = set()
         device = watched(device, self._listener)
+        device.reads_normalised = reads_normalised
         game = Game(settings, device)
         pictures = faces.draw(settings.batch_size, settings.size, settings.mode, settings.seed)
         self.places = [
@@ -86,7 +108,13 @@ class Training:
 
     def _listener(self, name: str, function: Callable) -> Callable:
         def call(*arguments):
-            result = function(*arguments)
+            arguments = tuple(
+                a.through(lambda array: array, batch_norm_leaky_relu_inference)
+                if isinstance(a, kernels.Normalised)
+                else a
+                for a in arguments
+            )
+            result = function(*(a.array() if isinstance(a, kernels.Normalised) else a for a in arguments))
             if name in self.kernels and name not in self._deaf_to:  # `copy` is none of them
                 heard = Call(name, arguments)
                 self._heard[heard.key()] = max(a.size for a in [*arrays(arguments), *arrays(result)]), heard
@@ -101,8 +129,11 @@ def names(place: Place, call: Call) -> set[str]:
 
 
 def arrays(values) -> list[np.ndarray]:
-    """Those of the values that are arrays; of one value, itself if it is."""
-    return [a for a in (values if isinstance(values, tuple) else (values,)) if isinstance(a, np.ndarray)]
+    """Those of the values that are arrays, and what is in memory of pictures to be normalised; of one value, itself."""
+    held = (
+        a.x if isinstance(a, kernels.Normalised) else a for a in (values if isinstance(values, tuple) else (values,))
+    )
+    return [a for a in held if isinstance(a, np.ndarray)]
 
 
 KINK = 1e-5  # many times the rounding of a normalised number of float32
@@ -130,22 +161,29 @@ def _layers(
     def normal(shape: tuple[int, ...]) -> Tensor:
         return Tensor(device.array(rng.standard_normal(shape, np.float32)), device)
 
-    def run(unit: Sequential, shape: tuple[int, ...]) -> None:
+    def normalised(x: Tensor) -> Tensor:
+        scale, shift, mean, deviation = (normal(x.shape[-1:]).data for _ in range(4))
+        apply = device.batch_norm_leaky_relu_inference
+        return Tensor(kernels.Normalised(x.data, scale, shift, mean, 1 + deviation**2, 1e-5, 0.2, apply), device)
+
+    def run(unit: Sequential, shape: tuple[int, ...], after_batch_norm: bool) -> None:
         x = normal((batch, *shape))
+        x = normalised(x) if after_batch_norm and device.reads_normalised else x
         x.requires_grad = True
         y = unit(x)
+        _ = y.data  # as an array, for whoever cannot normalise what it reads
         grad(y, [x, *unit.parameters().values()], output_grads=[normal(y.shape)])
         unit.train(False)
         with no_grad():
-            unit(x)
+            unit(normal(x.shape))
         unit.train()
 
-    position = 0
+    position, after_batch_norm = 0, False
     for layers in network.units():
         unit = Sequential(*layers)
         unit.fusion = network.fusion
         output = unit.output_shape(shape)
         picture = batch * min(math.prod(shape), math.prod(output))
         kinds = " ".join(type(layer).__name__ for layer in layers)
-        yield Place(f"{name}.{position}", kinds, picture, lambda of=(unit, shape): run(*of))
-        position, shape = position + len(layers), output
+        yield Place(f"{name}.{position}", kinds, picture, lambda of=(unit, shape, after_batch_norm): run(*of))
+        position, shape, after_batch_norm = position + len(layers), output, len(layers) == 3

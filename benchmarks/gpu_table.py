@@ -24,11 +24,13 @@ __all__ = [
     "write",
 ]
 
-LINE = "  {:<18}{:<28}{:<32}{:<5}{:>10}{:>19}{:>9}{:>8}{:>7}  {:<5}{:>7}"
+LINE = "  {:<18}{:<28}{:<32}{:<5}{:>10}{:>21}{:>9}{:>8}{:>7}  {:<5}{:>7}"
 STEP = "  {:<10}{:<22}{:<6}{:>10}{:>22}{:>12}{:>9}{:>10}"
 MARKERS = "<!-- gpu-table -->", "<!-- /gpu-table -->"
 NOT_MEASURED = "not measured yet"
 LEGEND = """
+~         of one of the pictures batch norm and the leaky ReLU are taken as it is read: PyTorch does so first, but for
+          the gradient of filters, for which it has kept what came out
 us        median of the calls, by the card's own clock (events); before every call its cache is written over
 TFLOP/s   of the direct sum's multiplications and additions
 GB/s      of the bytes that must move: each input read once, each output written once, four bytes a number
@@ -72,7 +74,8 @@ def title(name: str) -> str:
 
 def line(row: dict, place: str) -> str:
     """One kernel in one place."""
-    start = place, row["kernel"], shapes(row["given"], row["made"]), row["precision"]
+    marked = "~ " if row["normalised"] else ""
+    start = place, row["kernel"], marked + shapes(row["given"], row["made"]), row["precision"]
     ours = row["ways"].get("minigan", {})
     if "median" not in ours:
         said = LINE.format(*start, *[""] * 7).rstrip()

@@ -12,8 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+import kernels
 from benchmarks import work
 from benchmarks.calls import Call, arrays
+from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 
 __all__ = ["Part", "part"]
 
@@ -101,7 +103,13 @@ def _of_convolution(call: Call, share: float, rng: np.random.Generator) -> Part:
     return Part(Call(call.kernel, tuple(arguments)), tuple(places))
 
 
-def _taken(a: np.ndarray, places: np.ndarray, axis: int) -> np.ndarray:
+def _taken(a, places: np.ndarray, axis: int):
+    if isinstance(a, kernels.Normalised):
+        channels = axis == a.ndim - 1  # of which each has its columns
+        return a.through(
+            lambda array: _taken(array, places, -1 if channels else axis) if channels or array is a.x else array,
+            batch_norm_leaky_relu_inference,
+        )
     return np.ascontiguousarray(a.take(places, axis))
 
 

@@ -17,7 +17,7 @@ import numpy as np
 
 import kernels
 from benchmarks import ceilings, race, work
-from benchmarks.calls import Call, arrays
+from benchmarks.calls import Call, arrays, to
 from benchmarks.clocks import CLOCKS
 from benchmarks.contest import Contestant, Ended
 from benchmarks.part import Part, part
@@ -99,7 +99,7 @@ def minigan_player(device: str) -> Player:
 
     def ways(call: Call, variant: Variant) -> dict[str, Callable]:
         chosen = kernels.device(device, variant.conv, variant.precision)
-        arguments = [chosen.array(a) if isinstance(a, np.ndarray) else a for a in call.arguments]
+        arguments = [to(chosen, a) for a in call.arguments]
 
         def compute():
             returned = getattr(chosen, call.kernel)(*arguments)
@@ -210,6 +210,7 @@ class Trials:
             **variant._asdict(),
             "arguments": call.key()[1:],  # shapes in the place of arrays
             "given": [a.shape for a in arrays(call.arguments)],
+            "normalised": call.normalised(),  # of the given, those that the kernel normalises as it reads them
             "made": [r.shape for r in results if r is not None],
             "flop": flop,
             "bytes": moved,
@@ -236,7 +237,7 @@ class Trials:
 def outline(call: Call) -> list[np.ndarray]:
     """Arrays of the shapes of the call's results, which hold nothing; of a kernel in place those that it is given."""
     with recording():
-        returned = getattr(TABLED, call.kernel)(*call.arguments)
+        returned = getattr(TABLED, call.kernel)(*(to(TABLED, a) for a in call.arguments))
     return arrays(call.arguments if returned is None else returned)
 
 

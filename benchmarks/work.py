@@ -13,6 +13,8 @@ import math
 
 import numpy as np
 
+from benchmarks.calls import arrays
+
 __all__ = ["ROUNDED", "TOLERANCE", "bound", "moved", "operations"]
 
 TOLERANCE = 6  # times the rounding of the direct float32 sum: Winograd's transforms round as well
@@ -64,9 +66,7 @@ def operations(kernel: str, arguments: tuple, results: list[np.ndarray | None]) 
 
 def moved(arguments: tuple, results: list[np.ndarray | None]) -> int:
     """Bytes: the inputs' and the outputs', whose numbers have four each."""
-    return sum(a.nbytes for a in arguments if isinstance(a, np.ndarray)) + sum(
-        4 * r.size for r in results if r is not None
-    )
+    return sum(a.nbytes for a in arrays(arguments)) + sum(4 * r.size for r in results if r is not None)
 
 
 def bound(
@@ -90,4 +90,4 @@ def bound(
 
 
 def _largest(arguments: tuple, results: list[np.ndarray | None]) -> int:
-    return max(a.size for a in [*arguments, *results] if isinstance(a, np.ndarray))
+    return max(a.size for a in arrays((*arguments, *results)))

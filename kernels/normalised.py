@@ -52,6 +52,10 @@ class Normalised:
         """Some of the pictures."""
         return Normalised(self.x[group], *self.columns, self.eps, self.slope, self._apply)
 
+    def through(self, function: Callable, apply: Callable) -> Normalised:
+        """The same with each array passed through a function: on another device, say, whose `apply` goes with it."""
+        return Normalised(*map(function, (self.x, *self.columns)), self.eps, self.slope, apply)
+
     @property
     def columns(self) -> tuple:
         """What each channel is normalised by, (C,) each."""

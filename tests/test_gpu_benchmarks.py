@@ -12,12 +12,14 @@ import types
 import numpy as np
 import pytest
 
+import kernels
 from benchmarks import __main__ as command
 from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
-from benchmarks.calls import Call
+from benchmarks.calls import Call, Training
 from benchmarks.contest import Contestant, Ended
 from benchmarks.gpu_steps import Entry
 from benchmarks.trial import Entrant, Player, Trials, Variant
+from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 from kernels.threads import thread_count, use_threads
 from minigan import options
 from minigan.errors import UserError
@@ -31,6 +33,13 @@ def normal(*shape):
 
 X, W, Y = normal(6, 8, 8, 7), normal(9, 4, 4, 7), normal(6, 4, 4, 9)
 CONV2D = Call("conv2d", (X, W, 2, 1))
+
+
+def to_normalise(x):
+    columns = abs(np.random.default_rng(1).standard_normal((4, x.shape[-1]), np.float32))
+    return kernels.Normalised(x, *columns, 1e-5, 0.2, batch_norm_leaky_relu_inference)
+
+
 CUT = [
     CONV2D,
     Call("conv2d_transpose", (Y, W, 2, 1, (8, 8))),
@@ -40,6 +49,9 @@ CUT = [
     Call("add", (X, normal(7))),
     Call("sum", (X, (0, 1, 2))),
     Call("normal", (np.arange(6, dtype=np.uint32), (50, 5000), 1.0, 2.0)),
+    Call("conv2d", (to_normalise(X), W, 2, 1)),
+    Call("conv2d_weight_grad", (to_normalise(X), Y, 2, 1, (4, 4))),
+    Call("conv2d_weight_grad", (X, to_normalise(Y), 2, 1, (4, 4))),
 ]
 
 
@@ -60,6 +72,38 @@ def test_a_part_of_a_call_gives_a_part_of_its_results(call, monkeypatch):
 def test_a_small_call_is_checked_whole(call):
     """And so is one that does not fall apart: a sum over the channels."""
     assert part.part(call, race.exact(call)).call is call
+
+
+def test_what_a_kernel_normalises_as_it_reads_it():
+    """It is in the calls of a device that does, of every layer after a batch norm with its leaky ReLU, and not of the
+    others; a call of it is another one, with the results that the picture itself gives."""
+    settings = options.new_settings(options.parse(["--preset", "radford64", "--size", "32", "--batch-size", "2"]))
+    after = {"generator.4", "generator.7", "generator.10", "discriminator.5", "discriminator.8"}
+    for reads, expected in [(True, after), (False, set())]:
+        training = Training(settings, kernels.device("cpu"), reads)
+        heard = {place.name: training.calls(place) for place in training.places}
+        normalised = {name: [call for call in calls if call.normalised()] for name, calls in heard.items()}
+        assert {name for name in normalised if normalised[name]} == expected
+        assert any(call.kernel == "batch_norm_leaky_relu_inference" for calls in heard.values() for call in calls)
+    for call in CUT[-3:]:
+        whole = Call(call.kernel, tuple(a.array() if isinstance(a, kernels.Normalised) else a for a in call.arguments))
+        assert call.key() != whole.key()
+        for a, b in zip(race.exact(call), race.exact(whole), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("player", ["minigan", "torch"])
+@pytest.mark.parametrize("conv", ["auto", "naive"])
+def test_players_of_what_is_normalised(emulated, player, conv):
+    """Ours, whether it can normalise what it reads or must do so before, and PyTorch in both layouts, are right."""
+    if player == "torch":
+        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
+    play = trial.minigan_player("emulated") if player == "minigan" else trial.torch_player("cpu")
+    for call in CUT[-3:]:
+        outcomes, fit = play(call, Variant("fp32", conv), part.Part(call), race.exact(call), 1)
+        assert fit
+        assert len(outcomes) == (1 if player == "minigan" else 2)
+        assert all(outcome["seconds"] and 0 < outcome["error"] <= 1 for outcome in outcomes.values()), outcomes
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bf16", 8)])

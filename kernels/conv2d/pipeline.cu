@@ -15,6 +15,7 @@
 //
 // Product    a tile of out, one block's, is the product of two matrices that are only written down in shared memory:
 //            product.cuh multiplies them, in either format, and says what a block is and in which order it sums.
+// Normalise  A picture may be taken through batch norm and the leaky rectifier on its way: normalise.cuh.
 // Sums       The grid's last axis splits a long sum into `parts`, for grids that would leave multiprocessors idle; each
 //            writes an `out` of its own, and parts.py adds them up.
 
