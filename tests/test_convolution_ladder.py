@@ -24,6 +24,7 @@ import kernels
 from kernels.conv2d import cuda, few, pipeline, winograd_cuda
 from kernels.conv2d.plan import TILES, plan
 from kernels.launch import host, recording
+from kernels.launch.source import intercepted
 from minigan import autograd, command, ops
 from minigan.models import PRESETS
 from minigan.options import new_settings, parse
@@ -36,6 +37,7 @@ SIZES = [
     (2, 9, 9, 20, 132, (4, 4, 2), 1),  # a little more than one of 128 columns of y, and of rows of w
     (1, 3, 2, 8, 8, (4, 4, 2), 2),  # fewer terms than parts
     (1, 16, 17, 4, 4, (15, 15, 1), 1),  # the widest window
+    (3, 4, 4, 8, 12, (4, 4, 1), 0),  # one pixel of y, which is spread over all of x
 ]
 
 
@@ -146,6 +148,8 @@ def test_statistics_of_a_tile(gpu, precision, tile, seed, monkeypatch):
         ((2, 9, 9, 20, 132, (4, 4, 2), 1), "conv2d", True),
         ((2, 12, 10, 132, 8, (4, 4, 2), 1), "conv2d_transpose", True),
         ((1, 9, 7, 12, 20, (4, 4, 2), 1), "conv2d_transpose", False),  # 9 and 7 are odd
+        ((5, 4, 3, 6, 12, (4, 3, 2), 0), "conv2d_transpose", True),  # one pixel is spread: 12 columns for each channel
+        ((130, 2, 2, 4, 4, (2, 2, 1), 0), "conv2d_transpose", False),  # in more pictures than a tile has rows
     ]:
         given = arguments(kernel, sizes, seed)
         arrays = [device.array(a) if isinstance(a, np.ndarray) else a for a in given]
@@ -235,6 +239,22 @@ def test_plan():
         assert depth // number >= 1024
     assert planned(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
     assert planned(64, 64, 64, 1) == (small, 1)  # nothing would help
+    assert planned(64, 16384, 100, 1) == (small, 1)  # half of a larger one would be empty
+
+
+def test_a_pixel_is_spread_without_a_vain_multiplication(emulated):
+    """Where y has one pixel, each number of x is a sum of K products: it is one matrix product, without windows."""
+    given = arguments("conv2d_transpose", (3, 4, 4, 8, 12, (4, 4, 1), 0))
+    taken = []
+    with intercepted(lambda launch, arguments, _: taken.append(dict(zip(parameters(launch), arguments, strict=True)))):
+        kernels.device("emulated", precision="tf32").conv2d_transpose(*given)
+    (launch,) = taken
+    assert [launch[name] for name in "NHWCPQKRS"] == [3, 1, 1, 4 * 4 * 8, 1, 1, 12, 1, 1]
+
+
+def parameters(launch):
+    """Their names."""
+    return [parameter.name for parameter in launch.source.kernels[launch.kernel]]
 
 
 def test_stages_fit():

@@ -62,6 +62,8 @@ class Pipeline:
 
     def conv2d_transpose(self, y, w, stride, padding, size):
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
+        if spreads_a_pixel(y, w, padding, size):
+            return self.conv2d_transpose(y, in_a_row(w), 1, 0, (1, 1)).reshape(len(y), *w.shape[1:])
         k, *_, c = w.shape
         if c % 4 and few.suits(c, k):
             return few.conv2d_transpose(y, w, stride, padding, size)
@@ -71,6 +73,9 @@ class Pipeline:
 
     def conv2d_transpose_with_statistics(self, y, w, stride, padding, size):
         """(x, mean, variance): conv2d_transpose, and each channel's mean and variance, (C,)."""
+        if spreads_a_pixel(y, w, padding, size) and suits(w.shape) and in_a_row(w).shape[3] % 4 == 0:
+            x, moments = self.spread(y, in_a_row(w), 1, 0, (1, 1), in_tiles=True)
+            return measured(x.reshape(len(x), len(y), *w.shape[1:]), of_every_pixel(moments, w))
         if w.shape[3] % 4 or not suits(w.shape):
             return cuda.conv2d_transpose_with_statistics(whole_picture(y), w, stride, padding, size)
         return measured(*self.spread(y, w, stride, padding, size, in_tiles=True))
@@ -130,6 +135,28 @@ def places(moments, result):
 def measured(parts, moments):
     """(the sum of the parts, mean, variance)."""
     return whole_with_statistics(parts) if moments is None else (whole(parts), *moments.statistics())
+
+
+def spreads_a_pixel(y, w, padding, size):
+    """Whether the pictures y have one pixel, which w spreads over all of x: x (N,R S C) = y (N,K) w (K,R S C).
+
+    No window overlaps another then, and of the R S taps that a pixel of x might have only one meets y.
+    """
+    return y.shape[1:3] == (1, 1) != w.shape[1:3] == tuple(size) and padding == 0
+
+
+def in_a_row(w):
+    """The filters (K,R,S,C) as those of one pixel of R S C channels."""
+    return w.reshape(len(w), 1, 1, -1)
+
+
+def of_every_pixel(moments, w):
+    """From the moments of R S C channels, N rows each, those of C channels; None if they are of more than a tile."""
+    if moments is None or len(moments.sums) > 1:
+        return None
+    _, r, s, c = w.shape
+    sums, squares = moments.sums.reshape(r * s, c), moments.squares.reshape(r * s, c)
+    return Moments(sums, squares, moments.rows * r * s, moments.step, runs=r * s)
 
 
 def suits(filters):

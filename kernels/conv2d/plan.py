@@ -39,12 +39,13 @@ TILES = (Tile(128, 128, 16, 4), Tile(128, 64, 32, 3), Tile(64, 64, 32, 3))
 def plan(rows: int, columns: int, depth: int, phases: int, multiprocessors: int, least: int) -> tuple[Tile, int]:
     """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
 
-    least: terms of a part. The first tile that is not mostly empty and gives every multiprocessor a block, else the
-    last, which is the smallest.
+    least: terms of a part. The first tile that is more than half full, each way, and gives every multiprocessor a block;
+    else the last, which is the smallest.
     """
     for tile in TILES:
         blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
         parts = number_of_parts(blocks, RESIDENT * multiprocessors, depth, least)
-        if columns > tile.columns // 2 and blocks * parts >= multiprocessors:
+        used = rows > tile.rows // 2 and columns > tile.columns // 2
+        if used and blocks * parts >= multiprocessors:
             break
     return tile, parts
