@@ -2,14 +2,16 @@
 //
 // A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in
 // registers nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
-// Shared  partial (2, 2, TILE_COLUMNS): of the sums, then of the squares, what each of a column's two warps has
-// Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the two warps of a column.
+// Shared  partial (2, WARPS, TILE_COLUMNS): of the sums, then of the squares, what each of a column's warps has
+// Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the warps of a column, in theirs.
+
+constexpr int WARPS = THREADS / 64;  // that have a column
 
 // From what each lane has of its columns to what the tile has, given to each lane.
 template <class B>
 __device__ void sum_over_tile(
     float (&column)[COLUMN_BLOCKS][2],  // (block, e): column 2 t + e of it
-    float (&partial)[2][TILE_COLUMNS]) {
+    float (&partial)[WARPS][TILE_COLUMNS]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll
     for (int v = 0; v < COLUMN_BLOCKS; ++v) {
@@ -27,7 +29,9 @@ __device__ void sum_over_tile(
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             const int line = first + B::line_of(v, 2 * t + e);
-            column[v][e] = partial[0][line] + partial[1][line];
+            column[v][e] = partial[0][line];
+#pragma unroll
+            for (int warp = 1; warp < WARPS; ++warp) column[v][e] += partial[warp][line];
         }
     }
 }
@@ -50,7 +54,7 @@ __device__ void store_moments(
         }
     };
     float sum[COLUMN_BLOCKS][2] = {}, square[COLUMN_BLOCKS][2] = {};
-    __shared__ float partial[2][2][TILE_COLUMNS];
+    __shared__ float partial[2][WARPS][TILE_COLUMNS];
 #pragma unroll
     for (int u = 0; u < ROW_BLOCKS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;

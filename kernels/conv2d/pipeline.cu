@@ -119,7 +119,7 @@ struct Normaliser {
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
 // With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth) if C = D
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
@@ -197,7 +197,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
 // moments  as above, of each phase's tiles
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (parts,N,H,W,C)
@@ -285,7 +285,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
 constexpr int X = 1, Y = 2;
 
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns) if C = D

@@ -16,7 +16,6 @@ from kernels.launch import Source, empty, multiprocessors
 __all__ = ["Pipeline"]
 
 SOURCE = Source(__package__, "pipeline.cu")
-BLOCK = (128,)
 X, Y = 1, 2  # which picture of conv2d_weight_grad is normalised, as pipeline.cu has it
 
 
@@ -48,7 +47,8 @@ class Pipeline:
         k, r, s, _ = w.shape
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
         read = operand_in_fours(x)
-        tile, parts = plan(n * p * q, k, r * s * in_fours(c), 1, multiprocessors(read.pixels), self.least)
+        sizes = n * p * q, k, r * s * in_fours(c), 1
+        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.least, read.table(c))
         y = empty(w, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
@@ -88,7 +88,8 @@ class Pipeline:
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
         read = operand_in_fours(y)
-        tile, parts = plan(pixels, c, taps * k, phases, multiprocessors(read.pixels), self.least)
+        sizes = pixels, c, taps * k, phases
+        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.least, read.table(k))
         x = empty(w, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
@@ -123,8 +124,8 @@ class Pipeline:
 
     def launch(self, kernel, tile, grid, shared, *arguments):
         """One of the kernels, with so many bytes of shared memory."""
-        constants = {"TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns, "DEPTH": tile.depth, "STAGES": tile.stages}
-        SOURCE.launch(kernel, grid, BLOCK, *arguments, shared=shared, aligned=16, BITS=self.bits, **constants)
+        block, constants = (32 * tile.warps,), {"BITS": self.bits, **tile.constants()}
+        SOURCE.launch(kernel, grid, block, *arguments, shared=shared, aligned=16, **constants)
 
 
 def places(moments, result):

@@ -10,9 +10,10 @@
 // Depths     A sum may be taken in any order, if a and b agree on it. Fragments of 8 lines x 8 depths are what TF32's
 //            instruction takes; two of them, rounded and paired, are what bf16's takes, with depths t and t + 4 of each
 //            in one register. One way of reading shared memory serves both.
-// Block      THREADS = 128: 4 warps, 2 x 2, make TILE_ROWS x TILE_COLUMNS of out. A warp makes a quarter, in fragments
-//            of 16 x 8; the larger the quarter, the more multiplications for each number read from shared memory. Lane
-//            4 g + t has rows g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
+// Block      4 or 8 warps (THREADS = 128 or 256), two beside each other, make TILE_ROWS x TILE_COLUMNS of out. A warp makes
+//            its part of it in fragments of 16 x 8; the larger the part, the more multiplications for each number read from
+//            shared memory, and the larger the whole, the more for each number read from the L2 cache. Lane 4 g + t has rows
+//            g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
 // Shared     STAGES tiles of a and of b, dynamic. A tile lies as its matrix lies in memory, four floats a copy:
 //              DepthTile (LINES, DEPTH + 4)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)  where neighbouring lines are
@@ -27,8 +28,8 @@
 #include "../launch/dynamic_shared.cuh"
 #include "../launch/tensor_cores.cuh"
 
-constexpr int THREADS = 128;
-constexpr int WARP_ROWS = TILE_ROWS / 2, WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
+constexpr int RESIDENT = 256 / THREADS;  // blocks of a multiprocessor
+constexpr int WARP_ROWS = TILE_ROWS / (THREADS / 64), WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
 constexpr int ROW_BLOCKS = WARP_ROWS / 8, COLUMN_BLOCKS = WARP_COLUMNS / 8;  // of 8
 constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                  // depths that are multiplied at once
 

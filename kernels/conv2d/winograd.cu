@@ -73,7 +73,7 @@ __device__ void multiply_points(
 }
 
 // ---- conv2d: y = x wᵀ -----------------------------------------------------------------------------------------------
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const float* __restrict__ x,  // (points,tiles,F)
     const float* __restrict__ w,  // (points,K,F)
     float* __restrict__ y,        // (parts,points,tiles,K)
@@ -82,7 +82,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d(
 }
 
 // ---- conv2d_transpose: x = y w --------------------------------------------------------------------------------------
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
     const float* __restrict__ y,  // (points,tiles,K)
     const float* __restrict__ w,  // (points,K,F)
     float* __restrict__ x,        // (parts,points,tiles,F)
@@ -92,7 +92,7 @@ extern "C" __global__ void __launch_bounds__(128, 2) conv2d_transpose(
 
 // ---- conv2d_weight_grad: w = yᵀ x -----------------------------------------------------------------------------------
 // more: the tiles are not the first that go through, and what they give is added to what is there.
-extern "C" __global__ void __launch_bounds__(128, 2) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_grad(
     const float* __restrict__ y,  // (points,tiles,K)
     const float* __restrict__ x,  // (points,tiles,F)
     float* __restrict__ w,        // (parts,points,K,F)

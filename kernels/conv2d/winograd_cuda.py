@@ -16,7 +16,6 @@ from kernels.launch import Source, empty, multiprocessors
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
 SOURCE = Source(__package__, "winograd.cu")
-BLOCK = (128,)
 AT_ONCE = 64 << 20  # bytes: blocks enough for a GPU, and few enough that much of it is in the L2 cache when it is read
 LEAST = 512  # terms in a part of a sum, as in fp32_direct.py
 
@@ -81,7 +80,6 @@ def launch(kernel: str, tile: Tile, stage: int, a, b, sums, depth: int, *more: i
     """sums = a b at every point. stage: bytes that the tiles of a and b take."""
     parts, points, rows, columns = sums.shape
     grid = (-(-rows // tile.rows), -(-columns // tile.columns), parts * points)
-    constants = {"BITS": 32, "TILE_ROWS": tile.rows, "TILE_COLUMNS": tile.columns}
-    constants |= {"DEPTH": tile.depth, "STAGES": tile.stages}
+    block, constants = (32 * tile.warps,), {"BITS": 32, **tile.constants()}
     numbers = points, rows, columns, depth, parts, *more
-    SOURCE.launch(kernel, grid, BLOCK, a, b, sums, *numbers, shared=stage * tile.stages, aligned=16, **constants)
+    SOURCE.launch(kernel, grid, block, a, b, sums, *numbers, shared=stage * tile.stages, aligned=16, **constants)
