@@ -61,17 +61,26 @@ def results(module):
     """Every array that the kernels of a module make or change, one by one.
 
     At the sizes of tests/cases.py that are not drawn: all kernels at their first, then all at their second, so that a
-    difference is met before every set of constants has been compiled.
+    difference is met before every set of constants has been compiled; and the sizes of each kind in turn. A kernel that
+    is two others of the contract, one after the other, is left out.
     """
-    normalised = cases.normalised if hasattr(module, "READS_NORMALISED") else lambda kernel: []
     calls = [
-        [
-            (getattr(module, kernel), arguments)
-            for arguments in cases.fixed(kernel) + cases.many_tiles(kernel) + normalised(kernel)
-        ]
+        [(function, arguments) for arguments in in_turn(cases.many_tiles(kernel), normalised(module, kernel), fixed)]
         for kernel in module.__all__
+        for function, fixed in [(getattr(module, kernel), cases.fixed(kernel))]
+        if not hasattr(function, "__wrapped__")
     ]
-    for kernel, arguments in filter(None, itertools.chain(*itertools.zip_longest(*calls))):
+    for kernel, arguments in in_turn(*calls):
         made = kernel(*arguments)
         yield from made if isinstance(made, tuple) else [made]
         yield from (a for a in arguments if isinstance(a, np.ndarray))
+
+
+def normalised(module, kernel):
+    """The arguments with pictures to be normalised, for a module that does it."""
+    return cases.normalised(kernel) if hasattr(module, "READS_NORMALISED") else []
+
+
+def in_turn(*lists):
+    """The first of each list, then the second of each, as far as there are any."""
+    return [each for row in itertools.zip_longest(*lists) for each in row if each is not None]
