@@ -2,7 +2,8 @@
 
 Every folder in here but `launch` is a room: `reference.py` defines its functions in NumPy, `cpu.py` computes them with
 Numba and BLAS, and `cuda.py` launches the kernels of its `.cu` file. The functions of a room are the names in its
-modules' `__all__`, and they have the same signatures on every device: arrays in, arrays out.
+modules' `__all__`, and they have the same signatures on every device: arrays in, arrays out. (A picture that a
+convolution reads may be a `Normalised` on a device that says so, and is an array to whoever asks for one.)
 
     device = kernels.device("cpu")
     y = device.conv2d(device.array(x), device.array(w), stride=2, padding=1)

@@ -120,11 +120,11 @@ struct Normaliser {
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
 // With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
-    const float* __restrict__ x,  // (N,H,W,C)
-    const float* __restrict__ w,  // (K,R,S,C), that is (K, depth) if C = D
-    float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
-    float* sums,                  // (tiles of N P Q, K)
-    float* squares,               // (tiles of N P Q, K)
+    const float* __restrict__ x,         // (N,H,W,C)
+    const float* __restrict__ w,         // (K,R,S,C), that is (K, depth) if C = D
+    float* __restrict__ y,               // (parts,N,P,Q,K), that is (parts, rows, K)
+    float* sums,                         // (tiles of N P Q, K)
+    float* squares,                      // (tiles of N P Q, K)
     const float* __restrict__ scale,     // (C,)
     const float* __restrict__ shift,     // (C,)
     const float* __restrict__ mean,      // (C,)
@@ -196,13 +196,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-// moments  as above, of each phase's tiles
+// moments  as above, of each phase's tiles; normalise  as above, of y
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
-    const float* __restrict__ y,  // (N,P,Q,K)
-    const float* __restrict__ w,  // (K,R,S,C)
-    float* __restrict__ x,        // (parts,N,H,W,C)
-    float* sums,                  // (phases, tiles of the largest phase's pixels, C)
-    float* squares,               // (phases, tiles of the largest phase's pixels, C)
+    const float* __restrict__ y,         // (N,P,Q,K)
+    const float* __restrict__ w,         // (K,R,S,C)
+    float* __restrict__ x,               // (parts,N,H,W,C)
+    float* sums,                         // (phases, tiles of the largest phase's pixels, C)
+    float* squares,                      // (phases, tiles of the largest phase's pixels, C)
     const float* __restrict__ scale,     // (K,)
     const float* __restrict__ shift,     // (K,)
     const float* __restrict__ mean,      // (K,)
@@ -286,9 +286,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 constexpr int X = 1, Y = 2;
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_grad(
-    const float* __restrict__ x,  // (N,H,W,C)
-    const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
-    float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns) if C = D
+    const float* __restrict__ x,         // (N,H,W,C)
+    const float* __restrict__ y,         // (N,P,Q,K), that is (depth, K)
+    float* __restrict__ w,               // (parts,K,R,S,C), that is (parts, K, columns) if C = D
     const float* __restrict__ scale,     // (C,) or (K,)
     const float* __restrict__ shift,     // (C,) or (K,)
     const float* __restrict__ mean,      // (C,) or (K,)
