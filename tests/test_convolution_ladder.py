@@ -21,8 +21,8 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
-from kernels.conv2d import cuda, few, pipeline, winograd_cuda
-from kernels.conv2d.plan import TILES, plan
+from kernels.conv2d import bf16, cuda, few, fp32_direct, pipeline, tf32, winograd_cuda
+from kernels.conv2d.plan import TILES, clocks, plan
 from kernels.launch import host, recording
 from kernels.launch.source import intercepted
 from minigan import autograd, command, ops
@@ -225,22 +225,43 @@ def test_gradients(gpu, precision):
 # ---- which tile, and how many parts ---------------------------------------------------------------------------------
 
 
-def test_plan():
-    """Large tiles where there are many; else smaller ones, or sums in parts, so that no multiprocessor is idle."""
-    largest, large, narrow, small = TILES
-    planned = functools.partial(plan, multiprocessors=132, least=1024)
-    assert planned(65536, 128, 1024, 1) == (largest, 1)
-    assert planned(65536, 128, 1024, 1, beside=12 * 1024) == (large, 1)  # the table of 1,024 channels
-    assert planned(65536, 128, 1024, 1, beside=12 * 256) == (largest, 1)
-    assert planned(65536, 64, 1024, 1) == (narrow, 1)
+RATES = {"fp32": fp32_direct.PIPELINE.rate, "tf32": tf32.PIPELINE.rate, "bf16": bf16.PIPELINE.rate}
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_plan(rate):
+    """Large tiles where there are many of them; else smaller ones, or sums in parts, so that few multiprocessors are
+    idle; and none that is mostly empty."""
+    largest, large, _, small = TILES
+    planned = functools.partial(plan, multiprocessors=132, rate=rate)
+    many = 256 * 132
+    assert planned(many, 128, 1024, 1) == (largest, 1)
+    assert planned(many, 128, 1024, 1, beside=12 * 256) == (largest, 1)
+    assert planned(many, 128, 1024, 1, beside=12 * 1024) == (large, 1)  # beside the table of 1,024 channels
+    assert planned(many, 64, 1024, 1)[0].columns == 64
     for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
         tile, number = planned(rows, columns, depth, 1)
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
-        assert blocks * number >= 132
-        assert depth // number >= 1024
+        assert blocks * number >= 0.96 * 132
+        assert depth >= number * 4 * tile.depth
     assert planned(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
     assert planned(64, 64, 64, 1) == (small, 1)  # nothing would help
-    assert planned(64, 16384, 100, 1) == (small, 1)  # half of a larger one would be empty
+
+
+@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
+def test_the_plan_is_the_fastest(rate, seed):
+    """By the estimate: no other tile that fits, in whatever many parts, would take fewer clocks."""
+    rng = np.random.default_rng(seed)
+    for _ in range(20):
+        rows, columns, depth = (int(size) for size in 2.0 ** rng.uniform(2, [18, 12, 16]))
+        phases, beside = int(rng.choice([1, 4])), 12 * int(rng.choice([0, 256, 1024]))
+        sizes = rows, columns, depth, phases, 132, rate
+        fastest = clocks(*plan(*sizes, beside), *sizes)
+        for tile in (tile for tile in TILES if tile.shared(beside) <= 99 << 10):
+            for parts in range(1, max(1, min(depth // (4 * tile.depth), 16)) + 1):
+                if clocks(tile, parts, *sizes) < fastest:
+                    blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
+                    assert blocks > 4 * 132, (tile, parts)  # which is more than wait for a multiprocessor
 
 
 def test_a_pixel_is_spread_without_a_vain_multiplication(emulated):

@@ -13,8 +13,8 @@ __all__ = [
 ]
 READS_NORMALISED = True  # a picture may be a kernels.Normalised
 
-# A part of 512 terms: by an H200's data sheet, a fifth as many are summed while a part is written and read.
-PIPELINE = Pipeline(bits=32, least=512)
+# A multiprocessor has 128 in a clock; one instruction in ten of the loop is something else.
+PIPELINE = Pipeline(bits=32, rate=115)
 conv2d, conv2d_transpose, conv2d_weight_grad = PIPELINE.conv2d, PIPELINE.conv2d_transpose, PIPELINE.conv2d_weight_grad
 conv2d_with_statistics = PIPELINE.conv2d_with_statistics
 conv2d_transpose_with_statistics = PIPELINE.conv2d_transpose_with_statistics

@@ -22,12 +22,13 @@ X, Y = 1, 2  # which picture of conv2d_weight_grad is normalised, as pipeline.cu
 class Pipeline:
     """The three derivatives with operands of one format.
 
-    bits: of a number that are multiplied: 32 for float32, 19 for TF32, 16 for bf16. least: terms in a part of a sum.
+    bits: of a number that are multiplied: 32 for float32, 19 for TF32, 16 for bf16. rate: multiplications of a
+    multiprocessor in a clock.
     """
 
-    def __init__(self, bits: int, least: int):
+    def __init__(self, bits: int, rate: int):
         self.bits = bits
-        self.least = least
+        self.rate = rate
 
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
@@ -48,7 +49,7 @@ class Pipeline:
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
         read = operand_in_fours(x)
         sizes = n * p * q, k, r * s * in_fours(c), 1
-        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.least, read.table(c))
+        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.rate, read.table(c))
         y = empty(w, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
@@ -89,7 +90,7 @@ class Pipeline:
         taps = -(-r // stride) * -(-s // stride)
         read = operand_in_fours(y)
         sizes = pixels, c, taps * k, phases
-        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.least, read.table(k))
+        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.rate, read.table(k))
         x = empty(w, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
@@ -112,7 +113,7 @@ class Pipeline:
             return cuda.conv2d_weight_grad(whole_picture(x), whole_picture(y), stride, padding, size)
         read_x = operand_in_fours(x)
         read_y = operand_in_fours(whole_picture(y) if read_x.normalised else y)  # a block has one table
-        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(read_x.pixels), self.least)
+        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(read_x.pixels), self.rate)
         w = empty(read_x.pixels, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-r * s * in_fours(c) // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)

@@ -1,19 +1,24 @@
 """The tile that a block makes of an output, and the parts that long sums fall into.
 
-A tile is the larger the better, as long as there are blocks enough for all multiprocessors; where the output is small,
-its long sums fall into parts, each of them a block's.
+A large tile multiplies each number that it reads more often, but its blocks are few, and some multiprocessors may have
+none, or less than others; a sum in parts is more blocks, but the parts have to be written, read and added. `plan` takes
+what would take the fewest clocks, by an estimate of each.
 """
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
-from kernels.conv2d.parts import number_of_parts
-
-__all__ = ["TILES", "Tile", "plan"]
+__all__ = ["TILES", "Tile", "clocks", "plan"]
 
 WARPS = 8  # that a multiprocessor works on at the same time, each with most of its registers: in one block, or in two
 SHARED = 99 << 10  # bytes of a block's shared memory: an sm_86 or an sm_120 has no more
+# Assumed until it is measured on a card:
+FETCHED = 7  # numbers that each multiprocessor gets from the L2 cache in a clock, when all do: on an H200 some 6.5 TB/s
+HIDDEN = 0.75  # of the shorter of the two, to multiply and to fetch, that goes on beside the longer, if there are WARPS
+LAUNCH = 4000  # clocks, about 2 us, until a kernel that adds up the parts is at work
+SHORTEST = 4  # depths of a tile that a part has at least: else its copies have hardly begun when it ends
 
 
 class Tile(NamedTuple):
@@ -44,25 +49,37 @@ class Tile(NamedTuple):
         return {**sizes, "STAGES": self.stages, "THREADS": 32 * self.warps}
 
 
-# The first takes 1.5 times the second's numbers from the L2 cache for twice its multiplications. What is the limit is
-# to be measured: by data sheets, and by what others have found of an H100, a multiprocessor needs some 800 clocks to
-# multiply 16 depths of 256 x 128 in TF32, and has some 28 bytes a clock from the L2 cache. Meanwhile two blocks of
-# the second would take 32 KiB, and one of the first takes 24.
+# The first takes 1.5 times the second's numbers from the L2 cache for twice its multiplications.
 TILES = (Tile(256, 128, 16, 3, 8), Tile(128, 128, 16, 4, 4), Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4))
 
 
+@functools.cache
 def plan(
-    rows: int, columns: int, depth: int, phases: int, multiprocessors: int, least: int, beside: int = 0
+    rows: int, columns: int, depth: int, phases: int, multiprocessors: int, rate: int, beside: int = 0
 ) -> tuple[Tile, int]:
     """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
 
-    least: terms of a part. beside: bytes of shared memory that the kernel takes itself. The first tile that fits there,
-    is more than half full, each way, and gives every multiprocessor a block; else the last, which is the smallest.
+    rate: multiplications of a multiprocessor in a clock. beside: bytes of shared memory that the kernel takes itself.
+    Of what takes equally long, the largest tile and the fewest parts.
     """
+    choices = []
     for tile in TILES:
-        blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
-        parts = number_of_parts(blocks, WARPS // tile.warps * multiprocessors, depth, least)
-        used = rows > tile.rows // 2 and columns > tile.columns // 2
-        if used and tile.shared(beside) <= SHARED and blocks * parts >= multiprocessors:
-            break
-    return tile, parts
+        if tile.shared(beside) <= SHARED:
+            blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
+            most = min(depth // (SHORTEST * tile.depth), 2 * WARPS // tile.warps * multiprocessors // blocks)
+            choices += [(tile, parts) for parts in range(1, max(1, most) + 1)]
+    return min(choices, key=lambda choice: clocks(*choice, rows, columns, depth, phases, multiprocessors, rate))
+
+
+def clocks(
+    tile: Tile, parts: int, rows: int, columns: int, depth: int, phases: int, multiprocessors: int, rate: int
+) -> float:
+    """About how many the whole output takes so."""
+    blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
+    each = -(-blocks // multiprocessors)  # of a multiprocessor
+    terms = each * -(-depth // (parts * tile.depth)) * tile.depth
+    multiplied = terms * tile.rows * tile.columns / rate
+    fetched = terms * (tile.rows + tile.columns) / FETCHED
+    added = LAUNCH + 2 * parts * phases * rows * columns / (FETCHED * multiprocessors) if parts > 1 else 0
+    hidden = HIDDEN * min(1, each * tile.warps / WARPS)
+    return max(multiplied, fetched) + (1 - hidden) * min(multiplied, fetched) + added
