@@ -263,7 +263,7 @@ def test_no_kernel_leaves_its_arrays(sanitized):
             "heap-",
         ),  # beyond the launch's
         ("conv2d, bf16", "if (column >= columns) continue;", "", "heap-"),
-        ("conv2d, tiles", "bool inside = 0 <= h && h < H &&", "bool inside =", "heap-"),
+        ("conv2d, tiles", "bool there = 0 <= h && h < H &&", "bool there =", "heap-"),
         ("conv2d, winograd", "line0 + line < lines && d0 + d < depth", "d0 + d < depth", "heap-"),
     ],
 )

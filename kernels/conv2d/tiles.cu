@@ -67,14 +67,19 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
 #pragma unroll
     for (int i = 0; i < SIDE; ++i) {
         const int h = top + i * fold;
-        float pixels[SIDE];  // a row of the tile
+        float pixels[SIDE];   // a row of the tile
+        unsigned inside = 0;  // bit j: pixel j is one of the picture's
 #pragma unroll
         for (int j = 0; j < SIDE; ++j) {
             const int w = left + j * fold;
-            const bool inside = 0 <= h && h < H && 0 <= w && w < W;
-            const float pixel = inside ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
-            const float instead = inside ? rectified(normalised(pixel, column), slope) : 0.0f;
-            pixels[j] = normalise ? instead : pixel;
+            const bool there = 0 <= h && h < H && 0 <= w && w < W;
+            pixels[j] = there ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
+            inside |= (unsigned)there << j;
+        }
+        if (normalise) {
+#pragma unroll
+            for (int j = 0; j < SIDE; ++j)
+                if (inside >> j & 1) pixels[j] = rectified(normalised(pixels[j], column), slope);
         }
 #pragma unroll
         for (int f = 0; f < POINTS; ++f) {
