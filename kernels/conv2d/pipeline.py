@@ -144,7 +144,8 @@ def spreads_a_pixel(y, w, padding, size):
 
     No window overlaps another then, and of the R S taps that a pixel of x might have only one meets y.
     """
-    return y.shape[1:3] == (1, 1) != w.shape[1:3] == tuple(size) and padding == 0
+    one, window = (1, 1), w.shape[1:3]
+    return y.shape[1:3] == one and window == tuple(size) and window != one and padding == 0
 
 
 def in_a_row(w):
