@@ -1,6 +1,6 @@
 """Runs kernels under the address sanitizer; test_emulator.py starts it in `host.sanitized_environment()`.
 
-python tests/sanitized.py                         every kernel of every module
+python tests/sanitized.py --all MODULE ...        every kernel of these modules
 python tests/sanitized.py PROGRAM CODE INSTEAD    one program's, with a fault planted in a copy of its .cu
 """
 
@@ -15,7 +15,7 @@ from planting import MODULES, PROGRAMS, planted, results
 from kernels.launch import host, recording
 
 with host.emulation(sanitize=True):
-    if sys.argv[1:]:
+    if sys.argv[1] != "--all":
         name, code, instead = sys.argv[1:]
         text = PROGRAMS[name].source.text
         if code not in text:
@@ -23,11 +23,12 @@ with host.emulation(sanitize=True):
         with planted(name, text.replace(code, instead)) as module:
             list(results(module))
     else:
+        modules = [module for module in MODULES if module.__name__ in sys.argv[2:]]
         with recording() as launched:
-            for module in MODULES:
+            for module in modules:
                 list(results(module))
         builds = {(launch.source, launch.defines) for launch in launched}
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler is most of the work
             list(pool.map(lambda build: host.built(*build, True), builds))
-        for module in MODULES:
+        for module in modules:
             print(len(list(results(module))), module.__name__)
