@@ -114,7 +114,7 @@ class Training:
                 else a
                 for a in arguments
             )
-            result = function(*(a.array() if isinstance(a, kernels.Normalised) else a for a in arguments))
+            result = function(*map(kernels.as_array, arguments))
             if name in self.kernels and name not in self._deaf_to:  # `copy` is none of them
                 heard = Call(name, arguments)
                 self._heard[heard.key()] = max(a.size for a in [*arrays(arguments), *arrays(result)]), heard

@@ -15,7 +15,6 @@ import numpy as np
 import kernels
 from benchmarks import work
 from benchmarks.calls import Call, arrays
-from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 
 __all__ = ["Part", "part"]
 
@@ -107,8 +106,7 @@ def _taken(a, places: np.ndarray, axis: int):
     if isinstance(a, kernels.Normalised):
         channels = axis == a.ndim - 1  # of which each has its columns
         return a.through(
-            lambda array: _taken(array, places, -1 if channels else axis) if channels or array is a.x else array,
-            batch_norm_leaky_relu_inference,
+            lambda array: _taken(array, places, -1 if channels else axis) if channels or array is a.x else array
         )
     return np.ascontiguousarray(a.take(places, axis))
 

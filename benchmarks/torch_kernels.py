@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels.adam.reference import in_fours
-from kernels.normalised import Normalised
+from kernels.normalised import Normalised, as_array
 
 __all__ = ["prepared", "results"]
 
@@ -52,8 +52,7 @@ def prepared(
         """The call; of a picture to be normalised with what normalises it, but where PyTorch has done so before."""
         number = next((i for i, a in enumerate(arguments) if isinstance(a, Normalised)), None)
         if number is None or kernel == "conv2d_weight_grad":
-            whole = (a.array() if isinstance(a, Normalised) else a for a in arguments)
-            return PICTURES[kernel](*(tensor(a, layout) for a in whole))
+            return PICTURES[kernel](*(tensor(as_array(a), layout) for a in arguments))
         picture = arguments[number]
         given = [tensor(a, layout) for a in (picture.x, *picture.columns)]
         normalise = batch_norm_leaky_relu_inference(*given, picture.eps, picture.slope)

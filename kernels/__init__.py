@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kernels.memory import peak_memory
-from kernels.normalised import Normalised
+from kernels.normalised import Normalised, as_array
 
 __all__ = [
     "CONVOLUTIONS",
@@ -33,6 +33,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "Normalised",
+    "as_array",
     "convolution",
     "device",
     "precisions",
@@ -90,15 +91,15 @@ class Device:
         self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
         self.kernels = {}
+        self.reads_normalised = False
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
+            self.reads_normalised |= hasattr(functions, "READS_NORMALISED")
             for kernel in functions.__all__:
                 if kernel in self.kernels:
                     raise ImportError(f"{functions.__name__}: another room defines {kernel} already")
                 self.kernels[kernel] = getattr(functions, kernel)
         vars(self).update(self.kernels)
-        convolution = importlib.import_module(f"kernels.conv2d.{(instead or {}).get('conv2d', module)}")
-        self.reads_normalised = hasattr(convolution, "READS_NORMALISED")
 
     def __repr__(self) -> str:
         return f"<device {self.name}>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Normalised"]
+__all__ = ["Normalised", "as_array"]
 
 
 class Normalised:
@@ -52,9 +52,9 @@ class Normalised:
         """Some of the pictures."""
         return Normalised(self.x[group], *self.columns, self.eps, self.slope, self._apply)
 
-    def through(self, function: Callable, apply: Callable) -> Normalised:
+    def through(self, function: Callable, apply: Callable | None = None) -> Normalised:
         """The same with each array passed through a function: on another device, say, whose `apply` goes with it."""
-        return Normalised(*map(function, (self.x, *self.columns)), self.eps, self.slope, apply)
+        return Normalised(*map(function, (self.x, *self.columns)), self.eps, self.slope, apply or self._apply)
 
     @property
     def columns(self) -> tuple:
@@ -69,3 +69,8 @@ class Normalised:
 
     def __repr__(self) -> str:
         return f"<normalised picture of shape {self.shape}>"
+
+
+def as_array(value):
+    """The array of a Normalised; anything else as it is."""
+    return value.array() if isinstance(value, Normalised) else value

@@ -73,7 +73,7 @@ class Tensor:
     @property
     def data(self):
         """The array. See above."""
-        return self.held.array() if isinstance(self.held, kernels.Normalised) else self.held
+        return kernels.as_array(self.held)
 
     @data.setter
     def data(self, array) -> None:

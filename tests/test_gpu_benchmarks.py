@@ -86,7 +86,7 @@ def test_what_a_kernel_normalises_as_it_reads_it():
         assert {name for name in normalised if normalised[name]} == expected
         assert any(call.kernel == "batch_norm_leaky_relu_inference" for calls in heard.values() for call in calls)
     for call in CUT[-3:]:
-        whole = Call(call.kernel, tuple(a.array() if isinstance(a, kernels.Normalised) else a for a in call.arguments))
+        whole = Call(call.kernel, tuple(map(kernels.as_array, call.arguments)))
         assert call.key() != whole.key()
         for a, b in zip(race.exact(call), race.exact(whole), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-4)

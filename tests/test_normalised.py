@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 
 import cases
@@ -30,8 +31,7 @@ def refuse(*_):
 def on(device, argument, apply):
     """An argument of a kernel where the device has its arrays; of a Normalised, `apply` makes the array."""
     if isinstance(argument, kernels.Normalised):
-        x, *columns = (device.array(a) for a in (argument.x, *argument.columns))
-        return kernels.Normalised(x, *columns, argument.eps, argument.slope, apply)
+        return argument.through(device.array, apply)
     return device.array(argument) if isinstance(argument, np.ndarray) else argument
 
 
@@ -39,8 +39,7 @@ def both(device, kernel, arguments, apply=refuse):
     """The bits of a kernel's results: of pictures that it normalises itself, and of those that are arrays."""
     apply_now = device.batch_norm_leaky_relu_inference
     given = [on(device, a, apply) for a in arguments]
-    whole = [on(device, a, apply_now) for a in arguments]
-    whole = [a.array() if isinstance(a, kernels.Normalised) else a for a in whole]
+    whole = [kernels.as_array(on(device, a, apply_now)) for a in arguments]
     found = [device.kernels[kernel](*each) for each in (given, whole)]
     found = [each if isinstance(each, tuple) else (each,) for each in found]
     return [[device.numpy(a).tobytes() for a in each] for each in found]
@@ -121,22 +120,17 @@ def test_a_tensor_becomes_an_array_once(gpu):
         assert launched["batch_norm_leaky_relu_inference"] == 1
 
 
-class counted:
+@contextlib.contextmanager
+def counted():
     """Within, how often each kernel is launched: they run all the same."""
+    launched = Counter()
 
-    def __enter__(self):
-        launched = Counter()
+    def take(launch, _, run):
+        launched[launch.kernel] += 1
+        run()
 
-        def take(launch, _, run):
-            launched[launch.kernel] += 1
-            run()
-
-        self.within = intercepted(take)
-        self.within.__enter__()
-        return launched
-
-    def __exit__(self, *raised):
-        self.within.__exit__(*raised)
+    with intercepted(take):
+        yield launched
 
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from kernels.normalised import Normalised
+from kernels.normalised import Normalised, as_array
 
-__all__ = ["Operand", "operand", "operand_in_fours", "whole_picture"]
+__all__ = ["Operand", "operand", "operand_in_fours"]
 
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
 
@@ -34,9 +34,4 @@ def operand(picture) -> Operand:
 def operand_in_fours(picture) -> Operand:
     """The same for a kernel with a table, which normalises four channels at a time."""
     c = picture.shape[3]
-    return operand(whole_picture(picture) if c % 4 or c > MOST else picture)
-
-
-def whole_picture(picture):
-    """The array, for a kernel that does not normalise."""
-    return picture.array() if isinstance(picture, Normalised) else picture
+    return operand(as_array(picture) if c % 4 or c > MOST else picture)

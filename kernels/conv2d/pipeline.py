@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from kernels.batch_norm.cuda import Moments, whole_with_statistics
 from kernels.conv2d import cuda, few
-from kernels.conv2d.operand import operand_in_fours, whole_picture
+from kernels.conv2d.operand import operand_in_fours
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
 from kernels.launch import Source, empty, multiprocessors
+from kernels.normalised import as_array
 
 __all__ = ["Pipeline"]
 
@@ -33,13 +34,13 @@ class Pipeline:
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
         if not suits(w.shape):
-            return cuda.conv2d(whole_picture(x), w, stride, padding)
+            return cuda.conv2d(as_array(x), w, stride, padding)
         return whole(self.convolved(x, w, stride, padding, in_tiles=False)[0])
 
     def conv2d_with_statistics(self, x, w, stride, padding):
         """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
         if not suits(w.shape):
-            return cuda.conv2d_with_statistics(whole_picture(x), w, stride, padding)
+            return cuda.conv2d_with_statistics(as_array(x), w, stride, padding)
         return measured(*self.convolved(x, w, stride, padding, in_tiles=True))
 
     def convolved(self, x, w, stride, padding, in_tiles):
@@ -69,7 +70,7 @@ class Pipeline:
         if c % 4 and few.suits(c, k):
             return few.conv2d_transpose(y, w, stride, padding, size)
         if c % 4 or not suits(w.shape):
-            return cuda.conv2d_transpose(whole_picture(y), w, stride, padding, size)
+            return cuda.conv2d_transpose(as_array(y), w, stride, padding, size)
         return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 
     def conv2d_transpose_with_statistics(self, y, w, stride, padding, size):
@@ -78,7 +79,7 @@ class Pipeline:
             x, moments = self.spread(y, in_a_row(w), 1, 0, (1, 1), in_tiles=True)
             return measured(x.reshape(len(x), len(y), *w.shape[1:]), of_every_pixel(moments, w))
         if w.shape[3] % 4 or not suits(w.shape):
-            return cuda.conv2d_transpose_with_statistics(whole_picture(y), w, stride, padding, size)
+            return cuda.conv2d_transpose_with_statistics(as_array(y), w, stride, padding, size)
         return measured(*self.spread(y, w, stride, padding, size, in_tiles=True))
 
     def spread(self, y, w, stride, padding, size, in_tiles):
@@ -110,9 +111,9 @@ class Pipeline:
         _, p, q, k = y.shape
         r, s = size
         if not suits((k, r, s, c)):
-            return cuda.conv2d_weight_grad(whole_picture(x), whole_picture(y), stride, padding, size)
+            return cuda.conv2d_weight_grad(as_array(x), as_array(y), stride, padding, size)
         read_x = operand_in_fours(x)
-        read_y = operand_in_fours(whole_picture(y) if read_x.normalised else y)  # a block has one table
+        read_y = operand_in_fours(as_array(y) if read_x.normalised else y)  # a block has one table
         tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(read_x.pixels), self.rate)
         w = empty(read_x.pixels, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-r * s * in_fours(c) // tile.columns), parts)

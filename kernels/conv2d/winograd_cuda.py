@@ -7,6 +7,7 @@ than the filters', or than AT_ONCE if that is more. So pictures go through in gr
 
 from __future__ import annotations
 
+from kernels.conv2d import fp32_direct
 from kernels.conv2d.operand import operand
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import Tile, plan
@@ -17,7 +18,6 @@ __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
 SOURCE = Source(__package__, "winograd.cu")
 AT_ONCE = 64 << 20  # bytes: blocks enough for a GPU, and few enough that much of it is in the L2 cache when it is read
-RATE = 115  # multiplications of a multiprocessor in a clock, as in fp32_direct.py
 
 
 def conv2d(x, w, algorithm, size):
@@ -72,7 +72,7 @@ def groups(tiles: Tiles, n: int, k: int, f: int) -> list[slice]:
 
 def planned(like, points: int, rows: int, columns: int, depth: int) -> tuple:
     """Memory (parts,points,rows,columns) for sums of `depth` terms, where `like` lives, and the tile of a block."""
-    tile, parts = plan(rows, columns, depth, points, multiprocessors(like), RATE)
+    tile, parts = plan(rows, columns, depth, points, multiprocessors(like), fp32_direct.PIPELINE.rate)
     return empty(like, (parts, points, rows, columns)), tile
 
 
