@@ -54,7 +54,7 @@ __device__ void normalise(
     int M, int C, float eps, After after) {
     const int c = channel(), first = blockIdx.x * EACH * ROWS + threadIdx.y;
     if (c >= C) return;
-    const Column column = {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
+    const Column column = column_of(c, scale, shift, mean, variance, eps);
     float mine[EACH];
     load_rows(mine, x, first, M, c, C);
 #pragma unroll

@@ -11,6 +11,16 @@ struct Column {
 
 __device__ float inverse_deviation(float variance, float eps) { return 1.0f / sqrtf(variance + eps); }
 
+__device__ Column column_of(
+    int c,
+    const float* __restrict__ scale,     // (C,)
+    const float* __restrict__ shift,     // (C,)
+    const float* __restrict__ mean,      // (C,)
+    const float* __restrict__ variance,  // (C,)
+    float eps) {
+    return {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
+}
+
 __device__ float normalised(float x, Column column) { return fmaf(column.gain, x - column.mean, column.shift); }
 
 // n where it is positive, slope n elsewhere: the greater of the two, since 0 <= slope <= 1.

@@ -22,8 +22,7 @@ __device__ AtN at_n(
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     int C, float eps, float slope) {
-    const int c = min(channel(), C - 1);
-    return {{mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]}, slope};
+    return {column_of(min(channel(), C - 1), scale, shift, mean, variance, eps), slope};
 }
 
 // ---- batch_norm_leaky_relu_inference --------------------------------------------------------------------------------

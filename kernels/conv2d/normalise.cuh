@@ -22,10 +22,10 @@ __device__ void make_table(
     const float* __restrict__ variance,  // (all channels,)
     float eps) {
     for (int i = threadIdx.x; i < channels; i += blockDim.x) {
-        const int c = channel(i);
-        table[i] = mean[c];
-        table[channels + i] = scale[c] * inverse_deviation(variance[c], eps);
-        table[2 * channels + i] = shift[c];
+        const Column column = column_of(channel(i), scale, shift, mean, variance, eps);
+        table[i] = column.mean;
+        table[channels + i] = column.gain;
+        table[2 * channels + i] = column.shift;
     }
 }
 

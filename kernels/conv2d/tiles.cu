@@ -61,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
     const int left = tile % columns * STEP * fold + phase % fold - padding;
 
     Column column = {};
-    if (normalise) column = {mean[c], scale[c] * inverse_deviation(variance[c], eps), shift[c]};
+    if (normalise) column = column_of(c, scale, shift, mean, variance, eps);
 
     float across[SIDE][POINTS];  // tile · matrixᵀ
 #pragma unroll
