@@ -1,6 +1,7 @@
 // fibers.h: the threads of a block on the host, each a fiber: a stack of its own, on which the kernel runs until it meets
 // a barrier. run_block resumes them in order, or shuffled by a seed, until each of them waits or has returned; then it
-// opens the barriers that are complete, and goes round again. Blocks run one after the other.
+// opens the barriers that are complete, and goes round again. Blocks run one after the other. When shuffled, a warp's
+// barriers stay closed now and then, so that some warps run ahead of others, as far as the block's barriers let them.
 //
 // A barrier that some thread never reaches is left undefined by CUDA; here it ends the launch with a message that says
 // which threads wait at which line and which have returned.
@@ -108,6 +109,25 @@ static bool prepare(Fiber* fiber) {
     return true;
 }
 
+// ---- chance ---------------------------------------------------------------------------------------------------------
+static uint64_t shuffle_state;  // 0: blocks and threads run in order
+
+static unsigned random_number() {  // xorshift64 (Marsaglia 2003)
+    shuffle_state ^= shuffle_state << 13;
+    shuffle_state ^= shuffle_state >> 7;
+    shuffle_state ^= shuffle_state << 17;
+    return shuffle_state >> 32;
+}
+
+static void shuffle(unsigned* order, unsigned count) {  // Fisher-Yates
+    if (!shuffle_state) return;
+    for (unsigned i = count - 1; i > 0; --i) {
+        unsigned j = random_number() % (i + 1), kept = order[i];
+        order[i] = order[j];
+        order[j] = kept;
+    }
+}
+
 // ---- barriers -------------------------------------------------------------------------------------------------------
 static void wait_at(State barrier, unsigned mask, int line) {
     current->state = barrier;
@@ -128,14 +148,20 @@ static bool warp_is_complete(unsigned t, unsigned threads) {
     return true;
 }
 
+// Opens all that are complete, or those of some of the warps.
 static bool open_warp_barriers(unsigned threads) {
-    bool opened = false;
-    for (unsigned t = 0; t < threads; ++t) {
-        if (fibers[t].state != AT_WARP_BARRIER || !warp_is_complete(t, threads)) continue;
-        for (unsigned lane = 0; lane < WARP; ++lane)
-            if (fibers[t].mask >> lane & 1) fibers[t / WARP * WARP + lane].state = READY;
-        opened = true;
-    }
+    bool complete = false, opened = false, held = false;
+    do {
+        for (unsigned t = 0; t < threads; ++t) {
+            if (t % WARP == 0) held = shuffle_state && random_number() % 2;
+            if (fibers[t].state != AT_WARP_BARRIER || !warp_is_complete(t, threads)) continue;
+            complete = true;
+            if (held) continue;
+            for (unsigned lane = 0; lane < WARP; ++lane)
+                if (fibers[t].mask >> lane & 1) fibers[t / WARP * WARP + lane].state = READY;
+            opened = true;
+        }
+    } while (complete && !opened);
     return opened;
 }
 
@@ -176,21 +202,8 @@ static void tell_deadlock(unsigned threads) {
 }
 
 // ---- the scheduler --------------------------------------------------------------------------------------------------
-static uint64_t shuffle_state;  // 0: blocks and threads run in order
 static char* dynamic_shared;    // the launch's shared memory
 static size_t dynamic_shared_size;
-
-static void shuffle(unsigned* order, unsigned count) {  // Fisher-Yates, with xorshift64 (Marsaglia 2003)
-    if (!shuffle_state) return;
-    for (unsigned i = count - 1; i > 0; --i) {
-        shuffle_state ^= shuffle_state << 13;
-        shuffle_state ^= shuffle_state >> 7;
-        shuffle_state ^= shuffle_state << 17;
-        unsigned j = (shuffle_state >> 32) % (i + 1), kept = order[i];
-        order[i] = order[j];
-        order[j] = kept;
-    }
-}
 
 static void begin_block();  // emulated.h: as a block finds its memory
 
