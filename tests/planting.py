@@ -18,27 +18,37 @@ from kernels.launch import Source
 class Program(NamedTuple):
     """A `.cu` and what launches it."""
 
-    launcher: ModuleType  # which has its SOURCE
+    names: dict  # of what launches it, where `name` is its Source
+    name: str
     module: ModuleType  # which has the functions of the contract
 
     @property
     def source(self) -> Source:
         """The `.cu`."""
-        return self.launcher.SOURCE
+        return self.names[self.name]
 
 
 def program(launcher: str, module: str | None = None) -> Program:
-    """By the modules' paths: "conv2d.pipeline", "conv2d.tf32"."""
-    return Program(*(importlib.import_module(f"kernels.{path}") for path in (launcher, module or launcher)))
+    """By the modules' paths: "conv2d.few", "conv2d.fp32_direct"."""
+    launcher, module = (importlib.import_module(f"kernels.{path}") for path in (launcher, module or launcher))
+    return Program(vars(launcher), "SOURCE", module)
+
+
+def pipeline(file: str, module: str) -> Program:
+    """By the name of one of its two files, and the path of the module of a format."""
+    module = importlib.import_module(f"kernels.{module}")
+    return Program(module.PIPELINE.format.sources, file, module)
 
 
 PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
     "conv2d, few": program("conv2d.few", "conv2d.fp32_direct"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
-    "conv2d, fp32": program("conv2d.pipeline", "conv2d.fp32_direct"),
-    "conv2d, tf32": program("conv2d.pipeline", "conv2d.tf32"),
-    "conv2d, bf16": program("conv2d.pipeline", "conv2d.bf16"),
+    "conv2d, fp32": pipeline("pipeline.cu", "conv2d.fp32_direct"),
+    "conv2d, tf32": pipeline("pipeline.cu", "conv2d.tf32"),
+    "conv2d, bf16": pipeline("pipeline.cu", "conv2d.bf16"),
+    "conv2d, operand in fp32": pipeline("operand.cu", "conv2d.fp32_direct"),
+    "conv2d, operand in bf16": pipeline("operand.cu", "conv2d.bf16"),
     "conv2d, tiles": program("conv2d.tiles_cuda", "conv2d.fp32"),
     "conv2d, winograd": program("conv2d.winograd_cuda", "conv2d.fp32"),
 }
@@ -48,13 +58,14 @@ MODULES = list(dict.fromkeys(program.module for program in PROGRAMS.values()))
 @contextlib.contextmanager
 def planted(name, text):
     """The module of a program, which launches `text` in place of its own `.cu`."""
-    launcher, module = PROGRAMS[name]
-    kept = launcher.SOURCE
-    launcher.SOURCE = Source(launcher.__package__, kept.name.rsplit("/", 1)[1], contract=kept.contract, text=text)
+    names, place, module = PROGRAMS[name]
+    kept = names[place]
+    room, file = kept.name.rsplit("/", 1)
+    names[place] = Source(room.replace("/", "."), file, contract=kept.contract, text=text)
     try:
         yield module
     finally:
-        launcher.SOURCE = kept
+        names[place] = kept
 
 
 def results(module):

@@ -21,7 +21,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
-from kernels.conv2d import bf16, cuda, few, fp32_direct, pipeline, tf32, winograd_cuda
+from kernels.conv2d import bf16, cuda, few, fp32_direct, pipeline, tf32
 from kernels.conv2d.plan import TILES, clocks, plan
 from kernels.launch import host, recording
 from kernels.launch.source import intercepted
@@ -203,7 +203,7 @@ def test_channels_that_do_not_come_in_fours(gpu, precision, kernel, channels, se
         monkeypatch.setattr(pipeline, "plan", lambda *_, chosen=(tile, number): chosen)
         with recording() as launched:
             getattr(kernels.device("emulated", "direct", precision), kernel)(*given)
-        assert pipeline.SOURCE in {launch.source for launch in launched}
+        assert "kernels/conv2d/pipeline.cu" in {launch.source.name for launch in launched}
         with host.emulation(order=seed):
             (check_rounded if precision in FORMATS else check)(device, kernel, given)
 
@@ -225,15 +225,15 @@ def test_gradients(gpu, precision):
 # ---- which tile, and how many parts ---------------------------------------------------------------------------------
 
 
-RATES = {"fp32": fp32_direct.PIPELINE.rate, "tf32": tf32.PIPELINE.rate, "bf16": bf16.PIPELINE.rate}
+PLANNED = [module.PIPELINE.format for module in (fp32_direct, tf32, bf16)]
 
 
-@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
-def test_plan(rate):
+@pytest.mark.parametrize("format", PLANNED, ids=kernels.PRECISIONS)
+def test_plan(format):
     """Large tiles where there are many of them; else smaller ones, or sums in parts, so that few multiprocessors are
     idle; and none that is mostly empty."""
     largest, large, _, small = TILES
-    planned = functools.partial(plan, multiprocessors=132, rate=rate)
+    planned = functools.partial(plan, multiprocessors=132, format=format)
     many = 256 * 132
     assert planned(many, 128, 1024, 1) == (largest, 1)
     assert planned(many, 128, 1024, 1, beside=12 * 256) == (largest, 1)
@@ -243,22 +243,22 @@ def test_plan(rate):
         tile, number = planned(rows, columns, depth, 1)
         blocks = -(-rows // tile.rows) * -(-columns // tile.columns)
         assert blocks * number >= 0.96 * 132
-        assert depth >= number * 4 * tile.depth
+        assert depth >= number * 4 * tile.copies * format.copy
     assert planned(128, 1024, 65536, 1)[1] > 1  # a weight gradient: w is small, the sum is long
     assert planned(64, 64, 64, 1) == (small, 1)  # nothing would help
 
 
-@pytest.mark.parametrize("rate", RATES.values(), ids=RATES)
-def test_the_plan_is_the_fastest(rate, seed):
+@pytest.mark.parametrize("format", PLANNED, ids=kernels.PRECISIONS)
+def test_the_plan_is_the_fastest(format, seed):
     """By the estimate: no other tile that fits, in whatever many parts, would take fewer clocks."""
     rng = np.random.default_rng(seed)
     for _ in range(20):
         rows, columns, depth = (int(size) for size in 2.0 ** rng.uniform(2, [18, 12, 16]))
         phases, beside = int(rng.choice([1, 4])), 12 * int(rng.choice([0, 256, 1024]))
-        sizes = rows, columns, depth, phases, 132, rate
+        sizes = rows, columns, depth, phases, 132, format
         fastest = clocks(*plan(*sizes, beside), *sizes)
         for tile in (tile for tile in TILES if tile.shared(beside) <= 99 << 10):
-            for parts in range(1, max(1, min(depth // (4 * tile.depth), 16)) + 1):
+            for parts in range(1, max(1, min(depth // (4 * tile.copies * format.copy), 16)) + 1):
                 if clocks(tile, parts, *sizes) < fastest:
                     blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
                     assert blocks > 4 * 132, (tile, parts)  # which is more than wait for a multiprocessor
@@ -289,7 +289,7 @@ def test_stages_fit():
                 game.step(autograd.Tensor(np.empty((2, *game.networks.picture), np.float32), device))
     asked = set()
     for launch in launched:
-        if launch.source in (pipeline.SOURCE, winograd_cuda.SOURCE):
+        if launch.source.name in ("kernels/conv2d/pipeline.cu", "kernels/conv2d/winograd.cu"):
             built = dict(launch.defines)
             moments = 2 * built["THREADS"] // 64 * built["TILE_COLUMNS"] * 4  # which the kernel declares
             asked.add(launch.shared + moments)

@@ -55,10 +55,7 @@ def test_what_is_normalised_as_it_is_read(gpu, conv, precision, tile, seed, monk
     with host.emulation(order=seed):
         for kernel in CONVOLUTIONS:
             for arguments in cases.normalised(kernel, (3, 6, 10, 68, 4, (4, 4, 2), 1)):
-                (picture,) = (a for a in arguments if isinstance(a, kernels.Normalised))
-                colours = picture.shape[3] % 4 > 0 or (
-                    kernel == "conv2d_transpose_with_statistics" and arguments[1].shape[3] % 4 > 0
-                )
+                colours = kernel == "conv2d_transpose_with_statistics" and arguments[1].shape[3] % 4 > 0
                 apply = device.batch_norm_leaky_relu_inference if colours else refuse
                 read, whole = both(device, kernel, arguments, apply)
                 assert read == whole
@@ -68,7 +65,6 @@ def test_what_is_normalised_as_it_is_read(gpu, conv, precision, tile, seed, monk
 @pytest.mark.parametrize(
     ("kernel", "sizes"),
     [
-        ("conv2d", (2, 6, 6, 6, 8, (4, 4, 2), 1)),  # channels that do not come in fours
         ("conv2d", (2, 4, 4, 8, 1, (4, 4, 1), 0)),  # one logit
         ("conv2d_transpose", (1, 3, 3, 8, 1028, (1, 1, 1), 0)),  # more channels than a table has
         ("conv2d_transpose", (1, 3, 3, 3, 1028, (1, 1, 1), 0)),
@@ -76,7 +72,8 @@ def test_what_is_normalised_as_it_is_read(gpu, conv, precision, tile, seed, monk
     ],
 )
 def test_what_is_made_an_array_first(gpu, precision, kernel, sizes, seed):
-    """Where a kernel cannot normalise what it reads, the picture becomes an array, and the result is the same."""
+    """Where a kernel cannot normalise what it reads, the picture becomes an array, and the result is the same. What is
+    rounded to bf16 before is normalised then, by a kernel that needs no table."""
     rng = np.random.default_rng(seed)
     first, *others = cases.CASES[kernel].arguments(rng, *sizes)
     device, made = kernels.device(gpu, precision=precision), []
@@ -87,7 +84,8 @@ def test_what_is_made_an_array_first(gpu, precision, kernel, sizes, seed):
 
     read, whole = both(device, kernel, (cases.to_normalise(rng, first), *others), apply)
     assert read == whole
-    assert len(made) == 1
+    rounded_before = precision == "bf16" and sizes[3:5] == (8, 1028)
+    assert len(made) == (not rounded_before)
 
 
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)

@@ -95,8 +95,16 @@ extern "C" __global__ void pieces(const float* x, float* y) {  // (32, 20), 8 ro
     __shared__ __align__(16) float tile[32 * 20];
     for (int e = threadIdx.x; e < 32 * 20; e += 32) tile[e] = x[e];
     __syncthreads();
-    float values[4];
+    unsigned values[4];
     load_pieces(tile + threadIdx.x * 20, values);
+    for (int piece = 0; piece < 4; ++piece) y[32 * piece + threadIdx.x] = __uint_as_float(values[piece]);
+}
+extern "C" __global__ void transposed(const unsigned short* x, unsigned* y) {  // (32, 40), 8 rows of eight; (4, 32)
+    __shared__ __align__(16) unsigned short tile[32 * 40];
+    for (int e = threadIdx.x; e < 32 * 40; e += 32) tile[e] = x[e];
+    __syncthreads();
+    unsigned values[4];
+    load_pieces_transposed(tile + threadIdx.x * 40, values);
     for (int piece = 0; piece < 4; ++piece) y[32 * piece + threadIdx.x] = values[piece];
 }
 """
@@ -108,6 +116,15 @@ def test_load_pieces(gpu, seed):
     with host.emulation(order=seed):
         launch(gpu, PIECES, "pieces", 32, x, y)
     np.testing.assert_array_equal(y, x[:, :4].reshape(4, 32))
+
+
+def test_load_pieces_transposed(gpu, seed):
+    """Lane (g, t) gets number g of rows 2 t and 2 t + 1 of each piece, wherever its rows lie."""
+    x, y = np.arange(32 * 40, dtype=np.uint16).reshape(32, 40), np.zeros((4, 32), np.uint32)
+    with host.emulation(order=seed):
+        launch(gpu, PIECES, "transposed", 32, x, y)
+    pairs = y.reshape(4, 8, 4).view(np.uint16).reshape(4, 8, 8)  # (piece, g, row)
+    np.testing.assert_array_equal(pairs, x[:, :8].reshape(4, 8, 8).transpose(0, 2, 1))
 
 
 PRODUCTS = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from kernels.conv2d.format import Format
 from kernels.conv2d.pipeline import Pipeline
 
 __all__ = [
@@ -14,7 +15,7 @@ __all__ = [
 READS_NORMALISED = True  # a picture may be a kernels.Normalised
 
 # An H200 has 2,048 by its data sheet, of which `mma.sync` is said to reach five eighths (Luo et al., arXiv:2402.13499).
-PIPELINE = Pipeline(bits=16, rate=1280)
+PIPELINE = Pipeline(Format(bits=16, rate=1280))
 conv2d, conv2d_transpose, conv2d_weight_grad = PIPELINE.conv2d, PIPELINE.conv2d_transpose, PIPELINE.conv2d_weight_grad
 conv2d_with_statistics = PIPELINE.conv2d_with_statistics
 conv2d_transpose_with_statistics = PIPELINE.conv2d_transpose_with_statistics

@@ -1,14 +1,21 @@
-"""What a kernel that can normalise what it reads is handed for a picture: an array, or a `Normalised`."""
+"""What a kernel that can normalise what it reads is handed for a picture: an array, or a `Normalised`.
+
+And launches operand.cu, for what pipeline.cu cannot read as it is.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
+from kernels.conv2d.format import Format
+from kernels.launch import empty
 from kernels.normalised import Normalised, as_array
 
-__all__ = ["Operand", "operand", "operand_in_fours"]
+__all__ = ["Operand", "in_copies", "operand", "operand_in_fours"]
 
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
+BLOCK, EACH = 256, 4  # threads of a block of operand.cu, rows of a thread
 
 
 class Operand(NamedTuple):
@@ -35,3 +42,17 @@ def operand_in_fours(picture) -> Operand:
     """The same for a kernel with a table, which normalises four channels at a time."""
     c = picture.shape[3]
     return operand(as_array(picture) if c % 4 or c > MOST else picture)
+
+
+def in_copies(picture, format: Format) -> Operand:
+    """Of a picture, or of filters (..., C), as pipeline.cu reads them: numbers of the format, in whole copies."""
+    *others, c = picture.shape
+    if format.bits != 16 and c % format.copy == 0:
+        return operand_in_fours(picture)
+    read, m, d = operand(picture), math.prod(others), format.in_copies(c)
+    y = empty(read.pixels, (*others, d), format.dtype)
+    grid = (-(-(d // format.copy) * -(-m // EACH) // BLOCK),)
+    numbers = m, c, read.normalised, *read.equation
+    source = format.sources["operand.cu"]
+    source.launch("operand", grid, (BLOCK,), read.pixels, y, *read.columns, *numbers, aligned=16)
+    return Operand(y, (read.pixels,) * 4, 0, (1.0, 1.0))

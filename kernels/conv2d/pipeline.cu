@@ -1,9 +1,10 @@
 // pipeline.cu: the three derivatives of T(x, w, y) = sum x[n,i,j,c] w[k,r,s,c] y[n,p,q,k], memory never waited for
 //              with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
-// Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous, 16-byte aligned; K a multiple of 4. C may be any for
-//         conv2d and conv2d_weight_grad: channels are looked at in fours, and where the last of these is not full, as
-//         that of three colours, its floats are copied one by one, and zeros for what is missing. D = C rounded up to fours.
+// Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); C-contiguous, 16-byte aligned; K a multiple of 4, and so is C of a result
+//         x. What is read has D and E channels in place of C and K: rounded up to whole copies of 16 bytes, and what is
+//         missing is 0. So three colours are convolved as four, or as eight (operand.cu). It is of Numbers: float, or of
+//         bf16 where BITS is 16; results are float32.
 //         The tile and BITS are compile-time constants; the window is not, since no division by it is left in a loop: a
 //         build for each tile and format serves all layers. Pixels are counted in int, elements in 64 bits.
 //
@@ -15,10 +16,12 @@
 //
 // Product    a tile of out, one block's, is the product of two matrices that are only written down in shared memory:
 //            product.cuh multiplies them, in either format, and says what a block is and in which order it sums.
-// Normalise  A picture may be taken through batch norm and the leaky rectifier on its way: normalise.cuh.
+// Normalise  A picture of floats may be taken through batch norm and the leaky rectifier on its way: normalise.cuh. (One of
+//            bf16 was on its way here before, when it was rounded.)
 // Sums       The grid's last axis splits a long sum into `parts`, for grids that would leave multiprocessors idle; each
 //            writes an `out` of its own, and parts.py adds them up.
 
+#include "number.cuh"  // of which type a Number is: format.py
 #include "product.cuh"
 #include "moments.cuh"
 #include "normalise.cuh"
@@ -53,7 +56,7 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
 // ---- a line of a tile that is a pixel: the window over a picture ------------------------------------------------------
 // What does not change from tap to tap is found out once. Windows have at most 15 rows and columns.
 struct Window {
-    const float* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
+    const Number* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
     unsigned inside;  // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
 };
 
@@ -65,35 +68,27 @@ __device__ unsigned bits(int first, int last) {
 // The bits that `inside` must have for tap (r, s). Bit 15, which none has, if the tap is beyond the sum.
 __device__ unsigned bits_of_tap(int r, int s, bool beyond) { return beyond ? 1u << 15 : 1u << r | 1u << (16 + s); }
 
-// How four channels are copied: at once, or one by one, of which only `left` are a pixel's. Which of them is known to the
-// compiler, so that a loop over copies has no branch; it is chosen once a tile.
-struct Fours {
-    static __device__ void copy(float* to, const float* from, bool inside, int) { copy_async(to, from, inside); }
-};
-struct Ones {
-    static __device__ void copy(float* to, const float* from, bool inside, int left) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) copy_one_async(to + e, from + e, inside && e < left);
-    }
-};
-
-// Starts to copy four channels of the pixels that a tap moves these lines to, `step` floats from their windows' first.
+// Starts to copy COPY channels of the pixels that a tap moves these lines to, `step` numbers from their windows' first.
 // Returns whether they lie inside the picture, in a bit for each copy.
-template <int LINES, class Channels>
+template <int LINES>
 __device__ unsigned copy_pixels(
-    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits, int left,
-    Channels channels) {
+    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits) {
     unsigned all_inside = 0;
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
         const bool inside = (windows[u].inside & bits) == bits;
-        channels.copy(tile.copied(u), windows[u].at + step, inside, left);
+        copy_async(tile.copied(u), windows[u].at + step, inside);
         all_inside |= (unsigned)inside << u;
     }
     return all_inside;
 }
 
+// So many channels, rounded up to whole copies.
+__device__ int in_copies(int channels) { return (channels + COPY - 1) / COPY * COPY; }
+
 // ---- a picture that is normalised when it has landed -------------------------------------------------------------------
+constexpr bool NORMALISES = BITS != 16;
+
 // This thread's floats of a tile are of four channels from `first` on; of the next tile, `step` further, modulo `channels`.
 struct Normaliser {
     const float* table;  // (3,channels)
@@ -118,10 +113,10 @@ struct Normaliser {
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
-// With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at.
+// With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at. C = D then.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
-    const float* __restrict__ x,         // (N,H,W,C)
-    const float* __restrict__ w,         // (K,R,S,C), that is (K, depth) if C = D
+    const Number* __restrict__ x,        // (N,H,W,D)
+    const Number* __restrict__ w,        // (K,R,S,D), that is (K, depth)
     float* __restrict__ y,               // (parts,N,P,Q,K), that is (parts, rows, K)
     float* sums,                         // (tiles of N P Q, K)
     float* squares,                      // (tiles of N P Q, K)
@@ -136,7 +131,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
     float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,C) if x is normalised
-    const int D = (C + 3) / 4 * 4, rows = N * P * Q, depth = R * S * D;
+    const int D = in_copies(C), rows = N * P * Q, depth = R * S * D;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
@@ -145,41 +140,33 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, P, Q);
         const int i = out.second * stride - padding, j = out.third * stride - padding;
-        windows[u].at = x + offset(out.first, i, j, H, W, C);
+        windows[u].at = x + offset(out.first, i, j, H, W, D);
         windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
     const int k = column0 + B::line(threadIdx.x);
     int d = part.first * DEPTH + A::depth(threadIdx.x);  // that this thread copies next, of a and of b
     Digits tap = digits(d, S, D);                        // the same as (r, s, c)
     const Digits next = digits(DEPTH, S, D);
-    const int length = R * S * C;  // of a filter
-    const float* filter = w + (long long)k * length;
+    const Number* filter = w + (long long)k * depth;
 
-    const auto copy = [&](Tiles& stage, auto channels) {
-        const int step = (tap.first * W + tap.second) * C + tap.third;
-        const float* from = filter + (tap.first * S + tap.second) * C + tap.third;
-#pragma unroll
-        for (int u = 0; u < B::COPIES; ++u) {
-            const bool inside = d < depth && k + B::STEP * u < K;
-            channels.copy(stage.b.copied(u), from + B::STEP * u * length, inside, C - tap.third);
-        }
-        const unsigned bits = bits_of_tap(tap.first, tap.second, d >= depth);
-        return copy_pixels(stage.a, windows, step, bits, C - tap.third, channels);
-    };
     const auto fill = [&](Tiles& stage) {
-        const unsigned inside = C == D ? copy(stage, Fours()) : copy(stage, Ones());
+#pragma unroll
+        for (int u = 0; u < B::COPIES; ++u)
+            copy_async(stage.b.copied(u), filter + B::STEP * u * depth + d, d < depth && k + B::STEP * u < K);
+        const int step = (tap.first * W + tap.second) * D + tap.third;
+        const unsigned bits = bits_of_tap(tap.first, tap.second, d >= depth);
         d += DEPTH;
         tap = plus(tap, next, S, D);
-        return inside;
+        return copy_pixels(stage.a, windows, step, bits);
     };
     Normaliser normaliser = {table, C, tap.third, DEPTH % C, slope};
     const auto begin = [&] {
-        if (!normalise) return;
+        if (!NORMALISES || !normalise) return;
         make_table(table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (normalise) normaliser(stage.a, inside);
+        if (NORMALISES && normalise) normaliser(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
@@ -196,10 +183,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-// moments  as above, of each phase's tiles; normalise  as above, of y
+// moments  as above, of each phase's tiles; normalise  as above, of y: K = E then
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
-    const float* __restrict__ y,         // (N,P,Q,K)
-    const float* __restrict__ w,         // (K,R,S,C)
+    const Number* __restrict__ y,        // (N,P,Q,E)
+    const Number* __restrict__ w,        // (K,R,S,D)
     float* __restrict__ x,               // (parts,N,H,W,C)
     float* sums,                         // (phases, tiles of the largest phase's pixels, C)
     float* squares,                      // (phases, tiles of the largest phase's pixels, C)
@@ -222,7 +209,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     const int width = (W - j0 + stride - 1) / stride;            // its columns j0, j0 + stride, ... < W
     const int taps_r = (R - r0 + stride - 1) / stride;           // r0, r0 + stride, ... < R
     const int taps_s = (S - s0 + stride - 1) / stride;           // s0, s0 + stride, ... < S
-    const int rows = N * height * width, depth = taps_r * taps_s * K;
+    const int D = in_copies(C), E = in_copies(K), rows = N * height * width, depth = taps_r * taps_s * E;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
     const Part part = part_of(number, parts, depth);
@@ -233,36 +220,36 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, height, width);
         const int p = p0 + out.second, q = q0 + out.third;
-        windows[u].at = y + offset(out.first, p, q, P, Q, K);
+        windows[u].at = y + offset(out.first, p, q, P, Q, E);
         windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
     // (tap_r, tap_s, k) that this thread copies next, of a and of b
-    Digits tap_a = digits(part.first * DEPTH + A::depth(threadIdx.x), max(taps_s, 1), K);
-    Digits tap_b = digits(part.first * DEPTH + B::depth(threadIdx.x), max(taps_s, 1), K);
-    const Digits next_a = digits(DEPTH, max(taps_s, 1), K), next_b = digits(B::STEP, max(taps_s, 1), K);
+    Digits tap_a = digits(part.first * DEPTH + A::depth(threadIdx.x), max(taps_s, 1), E);
+    Digits tap_b = digits(part.first * DEPTH + B::depth(threadIdx.x), max(taps_s, 1), E);
+    const Digits next_a = digits(DEPTH, max(taps_s, 1), E), next_b = digits(B::STEP, max(taps_s, 1), E);
     const int c = column0 + B::line(threadIdx.x);
 
     const auto fill = [&](Tiles& stage) {
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int r = r0 + tap_b.first * stride, s = s0 + tap_b.second * stride;
-            const float* from = w + offset(tap_b.third, r, s, R, S, C) + c;
-            copy_async(stage.b.copied(u), from, tap_b.first < taps_r && c < C);
-            tap_b = plus(tap_b, next_b, taps_s, K);
+            const Number* from = w + offset(tap_b.third, r, s, R, S, D) + c;
+            copy_async(stage.b.copied(u), from, tap_b.first < taps_r && tap_b.third < K && c < D);
+            tap_b = plus(tap_b, next_b, taps_s, E);
         }
-        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * K;
+        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * E;
         const unsigned bits = bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r);
-        tap_a = plus(tap_a, next_a, taps_s, K);
-        return copy_pixels(stage.a, windows, step, bits, 4, Fours());
+        tap_a = plus(tap_a, next_a, taps_s, E);
+        return copy_pixels(stage.a, windows, step, bits);
     };
     Normaliser normaliser = {table, K, tap_a.third, DEPTH % K, slope};
     const auto begin = [&] {
-        if (!normalise) return;
+        if (!NORMALISES || !normalise) return;
         make_table(table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (normalise) normaliser(stage.a, inside);
+        if (NORMALISES && normalise) normaliser(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
@@ -286,8 +273,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 constexpr int X = 1, Y = 2;
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_grad(
-    const float* __restrict__ x,         // (N,H,W,C)
-    const float* __restrict__ y,         // (N,P,Q,K), that is (depth, K)
+    const Number* __restrict__ x,        // (N,H,W,D)
+    const Number* __restrict__ y,        // (N,P,Q,E), that is (depth, E)
     float* __restrict__ w,               // (parts,K,R,S,C), that is (parts, K, columns) if C = D
     const float* __restrict__ scale,     // (C,) or (K,)
     const float* __restrict__ shift,     // (C,) or (K,)
@@ -300,7 +287,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
     float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,lines) of the picture that is normalised
-    const int D = (C + 3) / 4 * 4, columns = R * S * D, depth = N * P * Q;
+    const int D = in_copies(C), E = in_copies(K), columns = R * S * D, depth = N * P * Q;
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
@@ -310,12 +297,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     Digits pixel = digits(part.first * DEPTH + B::depth(threadIdx.x), P, Q);  // and (n, p, q), of b
     const Digits next = digits(B::STEP, P, Q);
 
-    const auto copy = [&](Tiles& stage, auto channels) {
+    const auto fill = [&](Tiles& stage) {
         unsigned inside_y = 0, inside_x = 0;
 #pragma unroll
         for (int u = 0; u < A::COPIES; ++u) {
-            const bool there = d < depth && k < K;
-            copy_async(stage.a.copied(u), y + (long long)d * K + k, there);
+            const bool there = d < depth && k < E;
+            copy_async(stage.a.copied(u), y + (long long)d * E + k, there);
             inside_y |= (unsigned)there << u;
             d += A::STEP;
         }
@@ -323,28 +310,26 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         for (int u = 0; u < B::COPIES; ++u) {
             const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
             const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
-            const float* from = x + offset(pixel.first, i, j, H, W, C) + tap.third;
-            channels.copy(stage.b.copied(u), from, there, C - tap.third);
+            copy_async(stage.b.copied(u), x + offset(pixel.first, i, j, H, W, D) + tap.third, there);
             inside_x |= (unsigned)there << u;
             pixel = plus(pixel, next, P, Q);
         }
         return normalise == X ? inside_x : inside_y;
     };
-    const auto fill = [&](Tiles& stage) { return C == D ? copy(stage, Fours()) : copy(stage, Ones()); };
     // A thread's channels are the same in all turns.
     Normaliser normaliser_x = {table, TILE_COLUMNS, B::line(threadIdx.x), 0, slope};
     Normaliser normaliser_y = {table, TILE_ROWS, A::line(threadIdx.x), 0, slope};
     const auto begin = [&] {
         const auto c = [&](int line) { return (column0 + line) % C; };
         const auto k = [&](int line) { return min(row0 + line, K - 1); };
-        if (!normalise) return;
+        if (!NORMALISES || !normalise) return;
         if (normalise == X) make_table(table, TILE_COLUMNS, c, scale, shift, mean, variance, eps);
         else make_table(table, TILE_ROWS, k, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (normalise == X) normaliser_x(stage.b, inside);
-        if (normalise == Y) normaliser_y(stage.a, inside);
+        if (NORMALISES && normalise == X) normaliser_x(stage.b, inside);
+        if (NORMALISES && normalise == Y) normaliser_y(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
@@ -355,9 +340,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     if (C == D) {
         store_sums<A, B>(sum, row0, column0, K, columns, line);
     } else {
-        store_sums<A, B>(sum, row0, column0, K, columns, line, [&](float* filter, int column, const Run<4>& four) {
+        store_sums<A, B>(sum, row0, column0, K, columns, line, [&](float* filter, int column, const Run<B::RUN>& numbers) {
             const int c = column % D;
-            for (int e = 0; e < min(4, C - c); ++e) filter[column / D * C + c + e] = four.at[e];
+            for (int e = 0; e < min(B::RUN, C - c); ++e) filter[column / D * C + c + e] = numbers.at[e];
         });
     }
 }

@@ -1,35 +1,31 @@
 """Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu.
 
-Those of x need not, but for conv2d_transpose, whose result they are: three colours are convolved as four.
-A picture that is read may be a `Normalised`.
+Those of x need not, but for conv2d_transpose, whose result they are: three colours are convolved as four, or as eight.
+What is read is first brought into the format and into whole copies (operand.cu), where it is not. A picture may be a
+`Normalised`.
 """
 
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import Moments, whole_with_statistics
 from kernels.conv2d import cuda, few
-from kernels.conv2d.operand import operand_in_fours
+from kernels.conv2d.format import Format
+from kernels.conv2d.operand import in_copies
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
-from kernels.launch import Source, empty, multiprocessors
+from kernels.launch import empty, multiprocessors
 from kernels.normalised import as_array
 
 __all__ = ["Pipeline"]
 
-SOURCE = Source(__package__, "pipeline.cu")
 X, Y = 1, 2  # which picture of conv2d_weight_grad is normalised, as pipeline.cu has it
 
 
 class Pipeline:
-    """The three derivatives with operands of one format.
+    """The three derivatives with operands of one format."""
 
-    bits: of a number that are multiplied: 32 for float32, 19 for TF32, 16 for bf16. rate: multiplications of a
-    multiprocessor in a clock.
-    """
-
-    def __init__(self, bits: int, rate: int):
-        self.bits = bits
-        self.rate = rate
+    def __init__(self, format: Format):
+        self.format = format
 
     def conv2d(self, x, w, stride, padding):
         """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
@@ -48,16 +44,16 @@ class Pipeline:
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
         p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-        read = operand_in_fours(x)
-        sizes = n * p * q, k, r * s * in_fours(c), 1
-        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.rate, read.table(c))
+        read, filters = in_copies(x, self.format), in_copies(w, self.format).pixels
+        sizes = n * p * q, k, r * s * self.format.in_copies(c), 1
+        tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(c))
         y = empty(w, (parts, n, p, q, k))
         grid = (-(-n * p * q // tile.rows), -(-k // tile.columns), parts)
         stage = tile.depth_tile(tile.rows) + tile.depth_tile(tile.columns)
         moments = None
         if in_tiles and parts == 1:
             moments = Moments(empty(w, (grid[0], k)), empty(w, (grid[0], k)), n * p * q, tile.rows)
-        arrays = read.pixels, w, y, *places(moments, y), *read.columns
+        arrays = read.pixels, filters, y, *places(moments, y), *read.columns
         numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
         self.launch("conv2d", tile, grid, tile.stages * stage + read.table(c), *arrays, *numbers, *read.equation)
         return y, moments
@@ -89,9 +85,9 @@ class Pipeline:
         h, width = size
         phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
         taps = -(-r // stride) * -(-s // stride)
-        read = operand_in_fours(y)
-        sizes = pixels, c, taps * k, phases
-        tile, parts = plan(*sizes, multiprocessors(read.pixels), self.rate, read.table(k))
+        read, filters = in_copies(y, self.format), in_copies(w, self.format).pixels
+        sizes = pixels, c, taps * self.format.in_copies(k), phases
+        tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(k))
         x = empty(w, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
         stage = tile.depth_tile(tile.rows) + tile.line_tile(tile.columns)
@@ -99,7 +95,7 @@ class Pipeline:
         if in_tiles and parts == 1 and h % stride == width % stride == 0:
             chunks = phases * grid[0]
             moments = Moments(empty(w, (chunks, c)), empty(w, (chunks, c)), n * h * width, tile.rows, runs=phases)
-        arrays = read.pixels, w, x, *places(moments, x), *read.columns
+        arrays = read.pixels, filters, x, *places(moments, x), *read.columns
         numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
         shared = tile.stages * stage + read.table(k)
         self.launch("conv2d_transpose", tile, grid, shared, *arrays, *numbers, *read.equation)
@@ -112,11 +108,12 @@ class Pipeline:
         r, s = size
         if not suits((k, r, s, c)):
             return cuda.conv2d_weight_grad(as_array(x), as_array(y), stride, padding, size)
-        read_x = operand_in_fours(x)
-        read_y = operand_in_fours(as_array(y) if read_x.normalised else y)  # a block has one table
-        tile, parts = plan(k, r * s * in_fours(c), n * p * q, 1, multiprocessors(read_x.pixels), self.rate)
+        read_x = in_copies(x, self.format)
+        read_y = in_copies(as_array(y) if read_x.normalised else y, self.format)  # a block has one table
+        columns = r * s * self.format.in_copies(c)
+        tile, parts = plan(k, columns, n * p * q, 1, multiprocessors(read_x.pixels), self.format)
         w = empty(read_x.pixels, (parts, k, r, s, c))
-        grid = (-(-k // tile.rows), -(-r * s * in_fours(c) // tile.columns), parts)
+        grid = (-(-k // tile.rows), -(-columns // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
         which, lines, read = (Y, tile.rows, read_y) if read_y.normalised else (X, tile.columns, read_x)
         arrays = read_x.pixels, read_y.pixels, w, *read.columns
@@ -126,8 +123,8 @@ class Pipeline:
 
     def launch(self, kernel, tile, grid, shared, *arguments):
         """One of the kernels, with so many bytes of shared memory."""
-        block, constants = (32 * tile.warps,), {"BITS": self.bits, **tile.constants()}
-        SOURCE.launch(kernel, grid, block, *arguments, shared=shared, aligned=16, **constants)
+        block, source = (32 * tile.warps,), self.format.sources["pipeline.cu"]
+        source.launch(kernel, grid, block, *arguments, shared=shared, aligned=16, **tile.constants(self.format))
 
 
 def places(moments, result):
@@ -167,8 +164,3 @@ def suits(filters):
     """Whether with filters of shape (K,R,S,C) y's channels are copied four at a time, and the taps fit in a word."""
     k, r, s, _ = filters
     return k % 4 == 0 and max(r, s) <= 15
-
-
-def in_fours(channels):
-    """As many, rounded up."""
-    return -(-channels // 4) * 4

@@ -10,12 +10,14 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+from kernels.conv2d.format import Format
+
 __all__ = ["TILES", "Tile", "clocks", "plan"]
 
 WARPS = 8  # that a multiprocessor works on at the same time, each with most of its registers: in one block, or in two
 SHARED = 99 << 10  # bytes of a block's shared memory: an sm_86 or an sm_120 has no more
 # Assumed until it is measured on a card:
-FETCHED = 7  # numbers that each multiprocessor gets from the L2 cache in a clock, when all do: on an H200 some 6.5 TB/s
+FETCHED = 28  # bytes that each multiprocessor gets from the L2 cache in a clock, when all do: on an H200 some 6.5 TB/s
 HIDDEN = 0.75  # of the shorter of the two, to multiply and to fetch, that goes on beside the longer, if there are WARPS
 LAUNCH = 4000  # clocks, about 2 us, until a kernel that adds up the parts is at work
 SHORTEST = 4  # depths of a tile that a part has at least: else its copies have hardly begun when it ends
@@ -26,60 +28,61 @@ class Tile(NamedTuple):
 
     rows: int
     columns: int
-    depth: int  # summed indices at a time
+    copies: int  # of 16 bytes: summed indices at a time
     stages: int  # times that, in shared memory
     warps: int  # of the block
 
     def line_tile(self, lines: int) -> int:
         """Bytes of a stage where neighbouring lines are neighbours in memory."""
-        return 4 * self.depth * (lines + 8)
+        return 16 * self.copies * (lines + 8)
 
     def depth_tile(self, lines: int) -> int:
         """Bytes of a stage where neighbouring depths are."""
-        return 4 * lines * (self.depth + 4)
+        return 16 * lines * (self.copies + 1)
 
     def shared(self, beside: int) -> int:
         """Bytes of a block at most: its stages, the moments of its columns (moments.cuh), and so many beside them."""
         stage = self.depth_tile(self.rows) + self.depth_tile(self.columns)
         return self.stages * stage + 4 * self.warps * self.columns + beside
 
-    def constants(self) -> dict[str, int]:
-        """What product.cuh has to know of it."""
-        sizes = {"TILE_ROWS": self.rows, "TILE_COLUMNS": self.columns, "DEPTH": self.depth}
-        return {**sizes, "STAGES": self.stages, "THREADS": 32 * self.warps}
+    def constants(self, format: Format) -> dict[str, int]:
+        """What the kernels have to know of it, and of the format."""
+        sizes = {"TILE_ROWS": self.rows, "TILE_COLUMNS": self.columns, "DEPTH": self.copies * format.copy}
+        return {**sizes, "STAGES": self.stages, "THREADS": 32 * self.warps, "BITS": format.bits}
 
 
 # The first takes 1.5 times the second's numbers from the L2 cache for twice its multiplications.
-TILES = (Tile(256, 128, 16, 3, 8), Tile(128, 128, 16, 4, 4), Tile(128, 64, 32, 3, 4), Tile(64, 64, 32, 3, 4))
+TILES = (Tile(256, 128, 4, 3, 8), Tile(128, 128, 4, 4, 4), Tile(128, 64, 8, 3, 4), Tile(64, 64, 8, 3, 4))
 
 
 @functools.cache
 def plan(
-    rows: int, columns: int, depth: int, phases: int, multiprocessors: int, rate: int, beside: int = 0
+    rows: int, columns: int, depth: int, phases: int, multiprocessors: int, format: Format, beside: int = 0
 ) -> tuple[Tile, int]:
     """The tile for an output of rows x columns (in each phase), and how many parts its sums of `depth` terms fall into.
 
-    rate: multiplications of a multiprocessor in a clock. beside: bytes of shared memory that the kernel takes itself.
+    beside: bytes of shared memory that the kernel takes itself.
     Of what takes equally long, the largest tile and the fewest parts.
     """
     choices = []
     for tile in TILES:
         if tile.shared(beside) <= SHARED:
             blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
-            most = min(depth // (SHORTEST * tile.depth), 2 * WARPS // tile.warps * multiprocessors // blocks)
+            waiting = 2 * WARPS // tile.warps * multiprocessors  # blocks
+            most = min(depth // (SHORTEST * tile.copies * format.copy), waiting // blocks)
             choices += [(tile, parts) for parts in range(1, max(1, most) + 1)]
-    return min(choices, key=lambda choice: clocks(*choice, rows, columns, depth, phases, multiprocessors, rate))
+    return min(choices, key=lambda choice: clocks(*choice, rows, columns, depth, phases, multiprocessors, format))
 
 
 def clocks(
-    tile: Tile, parts: int, rows: int, columns: int, depth: int, phases: int, multiprocessors: int, rate: int
+    tile: Tile, parts: int, rows: int, columns: int, depth: int, phases: int, multiprocessors: int, format: Format
 ) -> float:
     """About how many the whole output takes so."""
     blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
     each = -(-blocks // multiprocessors)  # of a multiprocessor
-    terms = each * -(-depth // (parts * tile.depth)) * tile.depth
-    multiplied = terms * tile.rows * tile.columns / rate
-    fetched = terms * (tile.rows + tile.columns) / FETCHED
-    added = LAUNCH + 2 * parts * phases * rows * columns / (FETCHED * multiprocessors) if parts > 1 else 0
+    copies = each * tile.copies * -(-depth // (parts * tile.copies * format.copy))  # of a line
+    multiplied = copies * format.copy * tile.rows * tile.columns / format.rate
+    fetched = copies * 16 * (tile.rows + tile.columns) / FETCHED
+    added = LAUNCH + 2 * 4 * parts * phases * rows * columns / (FETCHED * multiprocessors) if parts > 1 else 0
     hidden = HIDDEN * min(1, each * tile.warps / WARPS)
     return max(multiplied, fetched) + (1 - hidden) * min(multiplied, fetched) + added

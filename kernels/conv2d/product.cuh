@@ -1,32 +1,23 @@
 // product.cuh: a block's tile of a product of two matrices, out (rows, columns) = a (rows, depth) b (depth, columns)
 //
-// a and b need not be in memory: whoever includes this says where the four floats of a copy come from. Sums are float32.
+// a and b need not be in memory: whoever includes this says where the 16 bytes of a copy come from. Sums are float32.
 //
 // Operands   BITS of a number are multiplied: 32, float32, on the ordinary cores; 19, TF32, or 16, bf16, on the tensor
-//            cores. Both are float32 in memory and in shared memory, since cp.async cannot convert; a number is rounded
-//            when it has come to a register. So bf16 has TF32's traffic and twice its rate of multiplication: it gains
-//            where that was the limit. (Rounding on the way to shared memory would halve the traffic there, but take
-//            the numbers through registers, and those are taken by the sums.)
-// Depths     A sum may be taken in any order, if a and b agree on it. Fragments of 8 lines x 8 depths are what TF32's
-//            instruction takes; two of them, rounded and paired, are what bf16's takes, with depths t and t + 4 of each
-//            in one register. One way of reading shared memory serves both.
+//            cores. A TF32 is a float32 in memory and in shared memory, and rounded when it has come to a register. cp.async
+//            cannot convert, so what is multiplied as bf16 has been made bf16 before (operand.cu): it is half as
+//            much to fetch, and ready for the tensor cores.
+// Depths     Lane t of four has depths d + t and d + t + 4 of 8 in TF32, and d + 2 t, d + 2 t + 8 and the next of each of 16
+//            in bf16: 4 bytes of each of two copies, either way.
 // Block      4 or 8 warps (THREADS = 128 or 256), two beside each other, make TILE_ROWS x TILE_COLUMNS of out. A warp makes
 //            its part of it in fragments of 16 x 8; the larger the part, the more multiplications for each number read from
 //            shared memory, and the larger the whole, the more for each number read from the L2 cache. Lane 4 g + t has rows
 //            g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
-// Shared     STAGES tiles of a and of b, dynamic. A tile lies as its matrix lies in memory, four floats a copy:
-//              DepthTile (LINES, DEPTH + 4)  where neighbours in d are neighbours in memory
-//              LineTile  (DEPTH, LINES + 8)  where neighbouring lines are
-// Lines      Which 8 lines are a fragment's is free: it says which rows and columns of out are whose, no more. A tile
-//            names them so that a lane reads four floats at a time and no two lanes of a read want one bank:
-//              DepthTile  block b is lines 8 b + g. Rows of DEPTH + 4 floats, an odd multiple of four, begin in 8
-//                         different fours of the 32 banks.
-//              LineTile   blocks 4 q to 4 q + 3 are lines 32 q + 4 g, and the three after each: one read for four blocks.
-//                         Rows of LINES + 8 floats begin 8 banks apart; 8 lanes with 2 g and 4 t take each four once.
+// Shared     STAGES tiles of a and of b, dynamic: stage.cuh.
 // Sums       Every element is summed by one warp in an order that depends on the shapes, the tile and the parts alone.
 
 #include "../launch/dynamic_shared.cuh"
 #include "../launch/tensor_cores.cuh"
+#include "stage.cuh"
 
 constexpr int RESIDENT = 256 / THREADS;  // blocks of a multiprocessor
 constexpr int WARP_ROWS = TILE_ROWS / (THREADS / 64), WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
@@ -34,95 +25,6 @@ constexpr int ROW_BLOCKS = WARP_ROWS / 8, COLUMN_BLOCKS = WARP_COLUMNS / 8;  // 
 constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                  // depths that are multiplied at once
 
 constexpr int UNROLLED = BITS == 32 ? 1 : DEPTH / SLICE;  // a slice in float32 is long, and leaves no registers for two
-
-// ---- tiles in shared memory -----------------------------------------------------------------------------------------
-// A tile is filled by copies of four floats. Thread t makes COPIES of them: it begins at (line, depth) and moves on by
-// STEP lines, or by STEP depths. It is read in blocks of 8 lines from line `first` on: line_of(b, g) is line g of block b.
-template <int NUMBERS> struct alignas(4 * NUMBERS) Run {  // neighbours, read or written at once
-    float at[NUMBERS];
-};
-
-template <int NUMBERS> __device__ Run<NUMBERS>& run(float* first) { return *reinterpret_cast<Run<NUMBERS>*>(first); }
-
-template <int NUMBERS> __device__ const Run<NUMBERS>& run(const float* first) {
-    return *reinterpret_cast<const Run<NUMBERS>*>(first);
-}
-
-// Which number of out a lane holds, where lines of b are columns of out: column 2 t + e of block b.
-struct Held {
-    int b, e;
-};
-
-template <int LINES> struct DepthTile {
-    static constexpr int STEP = THREADS / (DEPTH / 4), COPIES = LINES / STEP;
-    static constexpr int RUN = 2;  // a lane's columns of out come in runs of so many neighbours
-    float at[LINES][DEPTH + 4];
-    static __device__ int line(int thread) { return thread / (DEPTH / 4); }
-    static __device__ int depth(int thread) { return thread % (DEPTH / 4) * 4; }
-    __device__ float* copied(int u) { return &at[line(threadIdx.x) + STEP * u][depth(threadIdx.x)]; }  // to where
-
-    static __device__ int line_of(int b, int g) { return 8 * b + g; }
-    static __device__ Held held(int run, int i) { return {run, i}; }  // number i of a run
-
-    // Of each block, for lane (g, t): depths d + t and d + t + 4 of its line g.
-    template <int BLOCKS> __device__ void load(int first, int d, int lane, float (&block)[BLOCKS][2]) const {
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b += 2) {
-            float pieces[4];
-            load_pieces(&at[first + line_of(b, lane % 16)][d + lane / 16 * 4], pieces);
-            block[b][0] = pieces[0], block[b + 1][0] = pieces[1], block[b][1] = pieces[2], block[b + 1][1] = pieces[3];
-        }
-    }
-
-    // Of four blocks: depths d to d + 3 of line g.
-    __device__ void load_four(int first, int d, int g, float (&block)[4][4]) const {
-#pragma unroll
-        for (int b = 0; b < 4; ++b) {
-            const Run<4> depths = run<4>(&at[first + line_of(b, g)][d]);
-#pragma unroll
-            for (int e = 0; e < 4; ++e) block[b][e] = depths.at[e];
-        }
-    }
-};
-
-template <int LINES> struct LineTile {
-    static constexpr int STEP = THREADS / (LINES / 4), COPIES = DEPTH / STEP;
-    static constexpr int RUN = 4;
-    float at[DEPTH][LINES + 8];
-    static __device__ int line(int thread) { return thread % (LINES / 4) * 4; }
-    static __device__ int depth(int thread) { return thread / (LINES / 4); }
-    __device__ float* copied(int u) { return &at[depth(threadIdx.x) + STEP * u][line(threadIdx.x)]; }
-
-    static __device__ int line_of(int b, int g) { return b / 4 * 32 + 4 * g + b % 4; }
-    static __device__ Held held(int run, int i) { return {run / 2 * 4 + i, run % 2}; }
-
-    template <int BLOCKS> __device__ void load(int first, int d, int lane, float (&block)[BLOCKS][2]) const {
-        const int g = lane / 4, t = lane % 4;
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b += 4) {
-#pragma unroll
-            for (int half = 0; half < 2; ++half) {
-                const Run<4> lines = run<4>(&at[d + t + 4 * half][first + line_of(b, g)]);
-#pragma unroll
-                for (int i = 0; i < 4; ++i) block[b + i][half] = lines.at[i];
-            }
-        }
-    }
-
-    __device__ void load_four(int first, int d, int g, float (&block)[4][4]) const {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) {
-            const Run<4> lines = run<4>(&at[d + e][first + line_of(0, g)]);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) block[i][e] = lines.at[i];
-        }
-    }
-};
-
-template <class A, class B> struct Stage {
-    A a;
-    B b;
-};
 
 // ---- the multiplication ---------------------------------------------------------------------------------------------
 // Of one warp's out, registers: 16 rows, two blocks of a; 8 columns, a block of b; and a lane's of them: rows g, g,
@@ -157,21 +59,15 @@ __device__ void multiply_slice(const A& a, const B& b, int row, int column, int 
     }
 }
 #else
-// For lane (g, t), rounded, of each block's line g: in bits[b][0] the lower half of the SLICE depths that begin at d, in
-// bits[b][1] the upper half.
-template <class Tile, int BLOCKS>
+// For lane (g, t), of each block's line g: in bits[b][0] the lower half of the SLICE depths that begin at d, in bits[b][1]
+// the upper half.
+template <Operand OPERAND, class Tile, int BLOCKS>
 __device__ void load_operand(const Tile& tile, int first, int d, int lane, unsigned (&bits)[BLOCKS][2]) {
-    float lower[BLOCKS][2];
-    tile.load(first, d, lane, lower);
+    tile.template load<OPERAND>(first, d, lane, bits);
 #if BITS == 19
 #pragma unroll
-    for (int b = 0; b < BLOCKS; ++b) bits[b][0] = tf32(lower[b][0]), bits[b][1] = tf32(lower[b][1]);
-#else
-    float upper[BLOCKS][2];
-    tile.load(first, d + 8, lane, upper);
-#pragma unroll
     for (int b = 0; b < BLOCKS; ++b)
-        bits[b][0] = bf16_pair(lower[b][0], lower[b][1]), bits[b][1] = bf16_pair(upper[b][0], upper[b][1]);
+        bits[b][0] = tf32(__uint_as_float(bits[b][0])), bits[b][1] = tf32(__uint_as_float(bits[b][1]));
 #endif
 }
 
@@ -179,8 +75,8 @@ __device__ void load_operand(const Tile& tile, int first, int d, int lane, unsig
 template <class A, class B>
 __device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
     unsigned rows[ROW_BLOCKS][2], columns[COLUMN_BLOCKS][2];
-    load_operand(a, row, d, lane, rows);
-    load_operand(b, column, d, lane, columns);
+    load_operand<A_ROWS>(a, row, d, lane, rows);
+    load_operand<B_COLUMNS>(b, column, d, lane, columns);
 #pragma unroll
     for (int u = 0; u < ROW_BLOCKS; u += 2) {
         const unsigned sixteen[4] = {rows[u][0], rows[u + 1][0], rows[u][1], rows[u + 1][1]};

@@ -72,7 +72,7 @@ def groups(tiles: Tiles, n: int, k: int, f: int) -> list[slice]:
 
 def planned(like, points: int, rows: int, columns: int, depth: int) -> tuple:
     """Memory (parts,points,rows,columns) for sums of `depth` terms, where `like` lives, and the tile of a block."""
-    tile, parts = plan(rows, columns, depth, points, multiprocessors(like), fp32_direct.PIPELINE.rate)
+    tile, parts = plan(rows, columns, depth, points, multiprocessors(like), fp32_direct.PIPELINE.format)
     return empty(like, (parts, points, rows, columns)), tile
 
 
@@ -80,6 +80,6 @@ def launch(kernel: str, tile: Tile, stage: int, a, b, sums, depth: int, *more: i
     """sums = a b at every point. stage: bytes that the tiles of a and b take."""
     parts, points, rows, columns = sums.shape
     grid = (-(-rows // tile.rows), -(-columns // tile.columns), parts * points)
-    block, constants = (32 * tile.warps,), {"BITS": 32, **tile.constants()}
+    block, constants = (32 * tile.warps,), tile.constants(fp32_direct.PIPELINE.format)
     numbers = points, rows, columns, depth, parts, *more
     SOURCE.launch(kernel, grid, block, a, b, sums, *numbers, shared=stage * tile.stages, aligned=16, **constants)

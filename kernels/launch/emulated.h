@@ -31,11 +31,18 @@ static void poison_own_shared_memory() { memset(__start_shared, 0xff, __stop_sha
 
 struct alignas(16) float4 { float x, y, z, w; };
 static inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
+struct alignas(16) uint4 { unsigned x, y, z, w; };
+static inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
 
 static inline unsigned __float_as_uint(float x) {
     unsigned bits;
     memcpy(&bits, &x, 4);
     return bits;
+}
+static inline float __uint_as_float(unsigned bits) {
+    float x;
+    memcpy(&x, &bits, 4);
+    return x;
 }
 
 // ---- barriers and shuffles ------------------------------------------------------------------------------------------
@@ -96,20 +103,20 @@ static T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, int l
 // A GPU's asynchronous copy may land at any time from its start until it is waited for. Here it does the worst of it: as
 // soon as it starts its target holds NaN, and it lands at the very end of the time, when the thread waits for it. So a
 // copy that is not waited for shows as NaN, and so does one that starts where another thread still reads.
+constexpr size_t COPIED = 16;  // bytes
 struct Copy {
     void* to;
     const void* from;  // or null: zeros
-    size_t bytes;
     unsigned group;    // of the copies that are waited for together
 };
 static std::vector<Copy> under_way[MAX_THREADS];
 static unsigned copy_group[MAX_THREADS];  // of the copies that a thread starts now
 
-static void start_copy(void* to, const void* from, size_t bytes) {
+static void start_copy(void* to, const void* from) {
     const size_t thread = current - fibers;
-    if ((uintptr_t)to % bytes || (uintptr_t)from % bytes) return tell("a copy of %zu bytes is not aligned to them", bytes);
-    memset(to, 0xff, bytes);
-    under_way[thread].push_back({to, from, bytes, copy_group[thread]});
+    if ((uintptr_t)to % COPIED || (uintptr_t)from % COPIED) return tell("a copy of %zu bytes is not aligned to them", COPIED);
+    memset(to, 0xff, COPIED);
+    under_way[thread].push_back({to, from, copy_group[thread]});
 }
 
 static void close_copy_group() { ++copy_group[current - fibers]; }
@@ -122,9 +129,9 @@ static void land_copies(unsigned pending) {
         if (copy.group + pending >= copy_group[thread])
             still.push_back(copy);
         else if (copy.from)
-            memcpy(copy.to, copy.from, copy.bytes);
+            memcpy(copy.to, copy.from, COPIED);
         else
-            memset(copy.to, 0, copy.bytes);
+            memset(copy.to, 0, COPIED);
     }
     under_way[thread].swap(still);
 }

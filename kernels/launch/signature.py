@@ -18,6 +18,7 @@ DTYPES = {
     "unsigned int": np.dtype(np.uint32),
     "long long": np.dtype(np.int64),
     "unsigned long long": np.dtype(np.uint64),
+    "unsigned short": np.dtype(np.uint16),
     "unsigned char": np.dtype(np.uint8),
 }
 LIMITS = {  # the smallest and the largest number of each type
@@ -92,7 +93,7 @@ _PARAMETER = re.compile(r"(?:(?P<const>const) )?(?P<ctype>[\w ]+?)(?P<pointer> ?
 
 
 def signatures(text: str, where: str) -> dict[str, tuple[Parameter, ...]]:
-    """The parameters of every kernel of a `.cu` by its name.
+    """The parameters of every kernel of a `.cu` by its name; where a type has two names, that of `DTYPES`.
 
     Raises
     ------
@@ -100,19 +101,21 @@ def signatures(text: str, where: str) -> dict[str, tuple[Parameter, ...]]:
         parameter that is neither a number, nor a pointer to numbers of a type that NumPy has too, nor a table of these.
     """
     text = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
+    other_names = {other: ctype for ctype, other in re.findall(r"\btypedef ([\w ]+) (\w+);", text)}
     found = {}
     for name, inside in _GLOBAL.findall(text):
         parameters = []
         for written in filter(None, (" ".join(part.split()) for part in inside.split(","))):
             table = _TABLE.fullmatch(written)
             match = _PARAMETER.fullmatch(f"{table['row']} {table['name']}" if table else written)
-            if not match or match["ctype"] not in DTYPES:
+            ctype = other_names.get(match["ctype"], match["ctype"]) if match else None
+            if ctype not in DTYPES:
                 raise ValueError(
                     f"{where}: {name}: parameter `{written}` is not one of {', '.join(DTYPES)}, a pointer to one, or a "
                     "const Table<> of these"
                 )
             pointer, const = "*" in match["pointer"], bool(match["const"])
-            parameters.append(Parameter(match["name"], match["ctype"], pointer, const, bool(table)))
+            parameters.append(Parameter(match["name"], ctype, pointer, const, bool(table)))
         found[name] = tuple(parameters)
     written = len(re.findall(r"\b__global__\b", text))
     if written != len(found):

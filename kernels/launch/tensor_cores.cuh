@@ -1,9 +1,9 @@
 // tensor_cores.cuh: the instructions that C++ has no word for, each beside what it means on the host (emulated.h).
 //
-// Copies    copy_async, copy_one_async,               16 or 4 bytes of global memory to shared memory while the thread
-//           close_copies, wait_copies                 goes on
+// Copies    copy_async, close_copies, wait_copies      16 bytes of global memory to shared memory while the thread goes on
 // Rounding  tf32, bf16_pair                            float32 to the tensor cores' operands
-// Products  load_pieces, mma_tf32, mma_bf16            a warp multiplies small matrices together
+// Products  load_pieces, load_pieces_transposed,       a warp multiplies small matrices together
+//           mma_tf32, mma_bf16
 //
 // They need sm_80. A fragment is a small matrix spread over the registers of a warp's lanes: lane 4 g + t, with
 // g = 0 .. 7 and t = 0 .. 3, is written (g, t) below.
@@ -11,29 +11,19 @@
 // Formats   float32  1 sign, 8 exponent and 23 fraction bits
 //           TF32     1, 8, 10: a float32 whose 13 lowest bits the tensor cores do not look at; rounding to it is
 //                    off by at most 2^-11 of the number
-//           bf16     1, 8, 7: the upper half of a float32; at most 2^-8 of it
+//           bf16     1, 8, 7: the upper half of a float32; at most 2^-8 of it. C++ has no such type: its bits are held in
+//                    an unsigned short
 
 // ---- copies ---------------------------------------------------------------------------------------------------------
-// Starts to copy four floats, or zeros if not `inside`: then `from` may be any address. Both are multiples of 16 bytes.
-__device__ __forceinline__ void copy_async(float* to, const float* from, bool inside) {
+// Starts to copy 16 bytes, or zeros if not `inside`: then `from` may be any address. Both are multiples of 16 bytes.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool inside) {
 #ifdef EMULATED
-    start_copy(to, inside ? from : nullptr, 16);
+    start_copy(to, inside ? from : nullptr);
 #else
     asm volatile(
         "cp.async.cg.shared.global [%0], [%1], 16, %2;"
         :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
            "r"(inside ? 16 : 0));  // so many of the bytes are read, the others are 0
-#endif
-}
-
-// The same of one float, wherever it is.
-__device__ __forceinline__ void copy_one_async(float* to, const float* from, bool inside) {
-#ifdef EMULATED
-    start_copy(to, inside ? from : nullptr, 4);
-#else
-    asm volatile(
-        "cp.async.ca.shared.global [%0], [%1], 4, %2;"
-        :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 4 : 0));
 #endif
 }
 
@@ -85,21 +75,37 @@ __device__ __forceinline__ unsigned bf16_pair(float low, float high) {
 }
 
 // ---- fragments ------------------------------------------------------------------------------------------------------
-// Loads four pieces of shared memory, each 8 rows of four floats. Lane l names row l % 8 of piece l / 8, a multiple of
-// 16 bytes; lane (g, t) gets float t of row g of each piece. (ldmatrix speaks of matrices of 8 x 8 numbers of 16
-// bits; a float passes through it as two of them.)
-__device__ __forceinline__ void load_pieces(const float* row, float (&pieces)[4]) {
+// Loads four pieces of shared memory, each 8 rows of 16 bytes: four floats, or eight bf16. Lane l names row l % 8 of piece
+// l / 8, a multiple of 16 bytes; lane (g, t) gets the 4 bytes t of row g of each piece: a float, or bf16 2 t and 2 t + 1.
+// (ldmatrix speaks of matrices of 8 x 8 numbers of 16 bits; a float passes through it as two of them.)
+__device__ __forceinline__ void load_pieces(const void* row, unsigned (&pieces)[4]) {
 #ifdef EMULATED
     const unsigned slot = hand_out(~0u, row, __builtin_LINE());
-    for (int piece = 0; piece < 4; ++piece) pieces[piece] = take<const float*>(8 * piece + lane() / 4, slot)[lane() % 4];
+    for (int piece = 0; piece < 4; ++piece)
+        memcpy(&pieces[piece], (const char*)take<const void*>(8 * piece + lane() / 4, slot) + 4 * (lane() % 4), 4);
 #else
-    unsigned bits[4];
     asm volatile(
         "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-        : "=r"(bits[0]), "=r"(bits[1]), "=r"(bits[2]), "=r"(bits[3])
+        : "=r"(pieces[0]), "=r"(pieces[1]), "=r"(pieces[2]), "=r"(pieces[3])
         : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
-#pragma unroll
-    for (int piece = 0; piece < 4; ++piece) pieces[piece] = __uint_as_float(bits[piece]);
+#endif
+}
+
+// The same of pieces of bf16, rows and columns exchanged: lane (g, t) gets number g of rows 2 t and 2 t + 1 of each piece,
+// that of the former in the lower half.
+__device__ __forceinline__ void load_pieces_transposed(const unsigned short* row, unsigned (&pieces)[4]) {
+#ifdef EMULATED
+    const unsigned slot = hand_out(~0u, row, __builtin_LINE());
+    const auto number = [slot](int row) { return (unsigned)take<const unsigned short*>(row, slot)[lane() / 4]; };
+    for (int piece = 0; piece < 4; ++piece) {
+        const int first = 8 * piece + 2 * (lane() % 4);
+        pieces[piece] = number(first + 1) << 16 | number(first);
+    }
+#else
+    asm volatile(
+        "ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+        : "=r"(pieces[0]), "=r"(pieces[1]), "=r"(pieces[2]), "=r"(pieces[3])
+        : "r"((unsigned)__cvta_generic_to_shared(row)) : "memory");
 #endif
 }
 
