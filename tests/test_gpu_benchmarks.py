@@ -96,14 +96,17 @@ def test_what_a_kernel_normalises_as_it_reads_it():
 @pytest.mark.parametrize("conv", ["auto", "naive"])
 def test_players_of_what_is_normalised(emulated, player, conv):
     """Ours, whether it can normalise what it reads or must do so before, and PyTorch in both layouts, are right."""
+    process = contextlib.nullcontext()
     if player == "torch":
-        pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
-    play = trial.minigan_player("emulated") if player == "minigan" else trial.torch_player("cpu")
-    for call in CUT[-3:]:
-        outcomes, fit = play(call, Variant("fp32", conv), part.Part(call), race.exact(call), 1)
-        assert fit
-        assert len(outcomes) == (1 if player == "minigan" else 2)
-        assert all(outcome["seconds"] and 0 < outcome["error"] <= 1 for outcome in outcomes.values()), outcomes
+        torch = pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
+        process = torch.enable_grad()  # the player turns gradients off, for good: here, until this ends
+    with process:
+        play = trial.minigan_player("emulated") if player == "minigan" else trial.torch_player("cpu")
+        for call in CUT[-3:]:
+            outcomes, fit = play(call, Variant("fp32", conv), part.Part(call), race.exact(call), 1)
+            assert fit
+            assert len(outcomes) == (1 if player == "minigan" else 2)
+            assert all(outcome["seconds"] and 0 < outcome["error"] <= 1 for outcome in outcomes.values()), outcomes
 
 
 @pytest.mark.parametrize(("precision", "bits"), [("tf32", 11), ("bf16", 8)])
