@@ -14,7 +14,6 @@ import numpy as np
 
 import kernels
 from benchmarks.watch import watched
-from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 from minigan import faces
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.nn import Sequential
@@ -26,7 +25,7 @@ __all__ = ["Call", "Place", "Training", "arrays", "names", "to", "undisputed"]
 
 @dataclass(frozen=True)
 class Call:
-    """A kernel by name, and what it is called with: arrays, pictures to be normalised, and numbers."""
+    """A kernel by name, and what it is called with: arrays, pictures that are pending, and numbers."""
 
     kernel: str
     arguments: tuple
@@ -35,23 +34,23 @@ class Call:
         """Calls that are equal in this cost the same: the kernel, the arrays' shapes, the numbers."""
         return self.kernel, *map(_key, self.arguments)
 
-    def normalised(self) -> list[int]:
-        """Which of its arrays are pictures that the kernel normalises as it reads them."""
-        given = [a for a in self.arguments if isinstance(a, (np.ndarray, kernels.Normalised))]
-        return [number for number, a in enumerate(given) if isinstance(a, kernels.Normalised)]
+    def pending(self) -> list[int]:
+        """Which of its arrays are pictures that the kernel normalises or rectifies as it reads them."""
+        given = [a for a in self.arguments if isinstance(a, (np.ndarray, kernels.Pending))]
+        return [number for number, a in enumerate(given) if isinstance(a, kernels.Pending)]
 
 
 def _key(argument):
-    if isinstance(argument, kernels.Normalised):
-        return "normalised", *argument.shape
+    if isinstance(argument, kernels.Pending):
+        return argument.kernel, *argument.shape
     return argument.shape if isinstance(argument, np.ndarray) else argument
 
 
 def to(device: kernels.Device, argument):
     """An argument of a call as one of a device: its arrays are there, and it can do with it what it has to."""
-    if isinstance(argument, kernels.Normalised):
-        there = argument.through(device.array, device.batch_norm_leaky_relu_inference)
-        return there if device.reads_normalised else there.array()
+    if isinstance(argument, kernels.Pending):
+        there = argument.through(device.array, device.kernels[argument.kernel])
+        return there if device.reads_pending else there.array()
     return device.array(argument) if isinstance(argument, np.ndarray) else argument
 
 
@@ -72,17 +71,17 @@ class Place:
 class Training:
     """A training with `settings` whose kernels are listened to.
 
-    device: of the host. reads_normalised: of the one that is to make the same calls.
+    device: of the host. reads_pending: of the one that is to make the same calls.
     places: the layers of both networks in the order of the forward pass, and last the game around them.
     """
 
-    def __init__(self, settings: Settings, device: kernels.Device, reads_normalised: bool = False):
+    def __init__(self, settings: Settings, device: kernels.Device, reads_pending: bool = False):
         self.kernels = set(device.kernels)
         self.met = set()  # those that were called so far
         self._heard: dict[tuple, tuple[int, Call]] = {}  # by the call's key: its numbers, in and out, and the call
         self._deaf_to: set[str] = set()
         device = watched(device, self._listener)
-        device.reads_normalised = reads_normalised
+        device.reads_pending = reads_pending
         game = Game(settings, device)
         pictures = faces.draw(settings.batch_size, settings.size, settings.mode, settings.seed)
         self.places = [
@@ -109,8 +108,8 @@ class Training:
     def _listener(self, name: str, function: Callable) -> Callable:
         def call(*arguments):
             arguments = tuple(
-                a.through(lambda array: array, batch_norm_leaky_relu_inference)
-                if isinstance(a, kernels.Normalised)
+                a.through(lambda array: array, kernels.device("reference").kernels[a.kernel])
+                if isinstance(a, kernels.Pending)
                 else a
                 for a in arguments
             )
@@ -129,10 +128,8 @@ def names(place: Place, call: Call) -> set[str]:
 
 
 def arrays(values) -> list[np.ndarray]:
-    """Those of the values that are arrays, and what is in memory of pictures to be normalised; of one value, itself."""
-    held = (
-        a.x if isinstance(a, kernels.Normalised) else a for a in (values if isinstance(values, tuple) else (values,))
-    )
+    """Those of the values that are arrays, and what is in memory of pictures that are pending; of one value, itself."""
+    held = (a.x if isinstance(a, kernels.Pending) else a for a in (values if isinstance(values, tuple) else (values,)))
     return [a for a in held if isinstance(a, np.ndarray)]
 
 
@@ -161,15 +158,16 @@ def _layers(
     def normal(shape: tuple[int, ...]) -> Tensor:
         return Tensor(device.array(rng.standard_normal(shape, np.float32)), device)
 
-    def normalised(x: Tensor) -> Tensor:
-        scale, shift, mean, deviation = (normal(x.shape[-1:]).data for _ in range(4))
-        apply = device.batch_norm_leaky_relu_inference
-        return Tensor(kernels.Normalised(x.data, scale, shift, mean, 1 + deviation**2, 1e-5, 0.2, apply), device)
+    def pending(before: str, x):
+        if before.startswith("Conv") and before.endswith("BatchNorm LeakyRelu"):
+            scale, shift, mean, deviation = (normal(x.shape[-1:]).data for _ in range(4))
+            apply = device.batch_norm_leaky_relu_inference
+            return kernels.Normalised(x, scale, shift, mean, 1 + deviation**2, 1e-5, 0.2, apply)
+        return kernels.Rectified(x, 0.2, device.leaky_relu) if before == "LeakyRelu" and x.ndim == 4 else x
 
-    def run(unit: Sequential, shape: tuple[int, ...], after_batch_norm: bool) -> None:
+    def run(unit: Sequential, shape: tuple[int, ...], before: str) -> None:
         x = normal((batch, *shape))
-        x = normalised(x) if after_batch_norm and device.reads_normalised else x
-        x.requires_grad = True
+        x = Tensor(pending(before, x.data) if device.reads_pending else x.data, device, requires_grad=True)
         y = unit(x)
         _ = y.data  # as an array, for whoever cannot normalise what it reads
         grad(y, [x, *unit.parameters().values()], output_grads=[normal(y.shape)])
@@ -178,12 +176,12 @@ def _layers(
             unit(normal(x.shape))
         unit.train()
 
-    position, after_batch_norm = 0, False
+    position, before = 0, ""
     for layers in network.units():
         unit = Sequential(*layers)
         unit.fusion = network.fusion
         output = unit.output_shape(shape)
         picture = batch * min(math.prod(shape), math.prod(output))
         kinds = " ".join(type(layer).__name__ for layer in layers)
-        yield Place(f"{name}.{position}", kinds, picture, lambda of=(unit, shape, after_batch_norm): run(*of))
-        position, shape, after_batch_norm = position + len(layers), output, len(layers) == 3
+        yield Place(f"{name}.{position}", kinds, picture, lambda of=(unit, shape, before): run(*of))
+        position, shape, before = position + len(layers), output, kinds

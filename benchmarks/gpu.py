@@ -125,8 +125,8 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
     """Every kernel in every place; and before them the ladder, at the shapes of a layer in the middle."""
     seen = set()
     for settings in plan.games:
-        reads_normalised = kernels.device(plan.device, settings.conv).reads_normalised
-        training = Training(settings, kernels.device("cpu"), reads_normalised)
+        reads_pending = kernels.device(plan.device, settings.conv).reads_pending
+        training = Training(settings, kernels.device("cpu"), reads_pending)
         game = {"preset": settings.preset, "batch_size": settings.batch_size}
         if settings is plan.games[0] and plan.only in (None, KERNELS):
             time_ladder(tried, report, game, training)

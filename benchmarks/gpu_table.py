@@ -29,15 +29,15 @@ STEP = "  {:<10}{:<22}{:<6}{:>10}{:>22}{:>12}{:>9}{:>10}"
 MARKERS = "<!-- gpu-table -->", "<!-- /gpu-table -->"
 NOT_MEASURED = "not measured yet"
 LEGEND = """
-~         of one of the pictures batch norm and the leaky ReLU are taken as it is read: PyTorch does so first, but for
-          the gradient of filters, for which it has kept what came out
+~         of one of the pictures the leaky ReLU, and batch norm before it, are taken as it is read: PyTorch does so
+          first, but for the gradient of filters, for which it has kept what came out
 us        median of the calls, by the card's own clock (events); before every call its cache is written over
 TFLOP/s   of the direct sum's multiplications and additions
 GB/s      of the bytes that must move: each input read once, each output written once, four bytes a number
 share     of the ceiling that bounds the call: of what it could reach if it did its operations at the card's rate for
           that precision, or moved its bytes at the rate of a copy, whichever takes longer, both as measured in this run
 torch     how many times the speed of PyTorch's same operation, in the faster of its layouts and in that precision
-          (bf16: its tensors are of that type already, which is half the bytes)
+          (bf16: its tensors are of that type already, which is half the bytes; ours are rounded within the time)
 MiB       of a step: what the library's allocator has held at most; what CUDA itself takes is not in it
 
 Checked, before it was timed, was every result, PyTorch's as well, against the definition in float64: the whole result
@@ -74,7 +74,7 @@ def title(name: str) -> str:
 
 def line(row: dict, place: str) -> str:
     """One kernel in one place."""
-    marked = "~ " if row["normalised"] else ""
+    marked = "~ " if row["pending"] else ""
     start = place, row["kernel"], marked + shapes(row["given"], row["made"]), row["precision"]
     ours = row["ways"].get("minigan", {})
     if "median" not in ours:

@@ -103,7 +103,7 @@ def _of_convolution(call: Call, share: float, rng: np.random.Generator) -> Part:
 
 
 def _taken(a, places: np.ndarray, axis: int):
-    if isinstance(a, kernels.Normalised):
+    if isinstance(a, kernels.Pending):
         channels = axis == a.ndim - 1  # of which each has its columns
         return a.through(
             lambda array: _taken(array, places, -1 if channels else axis) if channels or array is a.x else array

@@ -89,7 +89,7 @@ def exact(call: Call) -> list[np.ndarray | None]:
     def wide(a):
         return a.astype(np.float64 if a.dtype == np.float32 else a.dtype) if isinstance(a, np.ndarray) else a
 
-    arguments = tuple(a.through(wide).array() if isinstance(a, kernels.Normalised) else wide(a) for a in call.arguments)
+    arguments = tuple(a.through(wide).array() if isinstance(a, kernels.Pending) else wide(a) for a in call.arguments)
     returned = getattr(kernels.device("reference"), call.kernel)(*arguments)
     if returned is not None:
         return arrays(returned)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from kernels.adam.reference import in_fours
-from kernels.normalised import Normalised, as_array
+from kernels.pending import Pending, as_array
 
 __all__ = ["prepared", "results"]
 
@@ -49,15 +49,15 @@ def prepared(
         return t.permute(0, 3, 1, 2).to(dtype).contiguous(memory_format=layout) if layout and t.ndim == 4 else t
 
     def in_layout(layout: torch.memory_format) -> Callable:
-        """The call; of a picture to be normalised with what normalises it, but where PyTorch has done so before."""
-        number = next((i for i, a in enumerate(arguments) if isinstance(a, Normalised)), None)
+        """The call; of a picture that is pending with what makes it, but where PyTorch has done so before."""
+        number = next((i for i, a in enumerate(arguments) if isinstance(a, Pending)), None)
         if number is None or kernel == "conv2d_weight_grad":
             return PICTURES[kernel](*(tensor(as_array(a), layout) for a in arguments))
         picture = arguments[number]
         given = [tensor(a, layout) for a in (picture.x, *picture.columns)]
-        normalise = batch_norm_leaky_relu_inference(*given, picture.eps, picture.slope)
+        make = (AS_THEY_LIE | PICTURES)[picture.kernel](*given, *picture.numbers)
         others = [None if i == number else tensor(a, layout) for i, a in enumerate(arguments)]
-        return lambda: PICTURES[kernel](*others[:number], normalise(), *others[number + 1 :])()
+        return lambda: PICTURES[kernel](*others[:number], make(), *others[number + 1 :])()
 
     if kernel in AS_THEY_LIE:
         return {"torch": AS_THEY_LIE[kernel](*(tensor(a, None) for a in arguments))}

@@ -210,7 +210,7 @@ class Trials:
             **variant._asdict(),
             "arguments": call.key()[1:],  # shapes in the place of arrays
             "given": [a.shape for a in arrays(call.arguments)],
-            "normalised": call.normalised(),  # of the given, those that the kernel normalises as it reads them
+            "pending": call.pending(),  # of the given, those that the kernel normalises or rectifies as it reads them
             "made": [r.shape for r in results if r is not None],
             "flop": flop,
             "bytes": moved,

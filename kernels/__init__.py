@@ -3,7 +3,7 @@
 Every folder in here but `launch` is a room: `reference.py` defines its functions in NumPy, `cpu.py` computes them with
 Numba and BLAS, and `cuda.py` launches the kernels of its `.cu` file. The functions of a room are the names in its
 modules' `__all__`, and they have the same signatures on every device: arrays in, arrays out. (A picture that a
-convolution reads may be a `Normalised` on a device that says so, and is an array to whoever asks for one.)
+convolution reads may be `Pending` on a device that says so, and is an array to whoever asks for one.)
 
     device = kernels.device("cpu")
     y = device.conv2d(device.array(x), device.array(w), stride=2, padding=1)
@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kernels.memory import peak_memory
-from kernels.normalised import Normalised, as_array
+from kernels.pending import Normalised, Pending, Rectified, as_array
 
 __all__ = [
     "CONVOLUTIONS",
@@ -33,6 +33,8 @@ __all__ = [
     "Device",
     "DeviceError",
     "Normalised",
+    "Pending",
+    "Rectified",
     "as_array",
     "convolution",
     "device",
@@ -58,7 +60,7 @@ class Device:
     precision: what its convolutions multiply, one of PRECISIONS.
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
-    reads_normalised: whether its convolutions take a `Normalised` for a picture.
+    reads_pending: whether its convolutions take a `Pending` picture.
     sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
         device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
         `sender`) must not touch the target. What is asked of it afterwards finds the values there.
@@ -91,10 +93,10 @@ class Device:
         self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
         self.kernels = {}
-        self.reads_normalised = False
+        self.reads_pending = False
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
-            self.reads_normalised |= hasattr(functions, "READS_NORMALISED")
+            self.reads_pending |= hasattr(functions, "READS_PENDING")
             for kernel in functions.__all__:
                 if kernel in self.kernels:
                     raise ImportError(f"{functions.__name__}: another room defines {kernel} already")

@@ -157,7 +157,7 @@ class Op:
     Calling an Op applies it to Tensors and puts it on the tape.
     """
 
-    reads_normalised: tuple[int, ...] = ()  # the inputs that `forward` may be handed as they are held
+    reads_pending: tuple[int, ...] = ()  # the inputs that `forward` may be handed as they are held
     inputs: tuple[Tensor, ...] | None = ()
     needs: tuple[bool, ...] = ()
     outputs: int = 1
@@ -178,7 +178,7 @@ class Op:
     def __call__(self, *inputs: Tensor):
         self._check(inputs)
         device = inputs[0].device
-        arrays = [t.held if i in self.reads_normalised else t.data for i, t in enumerate(inputs)]
+        arrays = [t.held if i in self.reads_pending else t.data for i, t in enumerate(inputs)]
         results = self.forward(device, *arrays)
         taped = recording() and any(t.requires_grad for t in inputs)
         if taped:

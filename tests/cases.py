@@ -17,7 +17,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 import kernels
-from kernels.batch_norm_leaky_relu import cuda
+from kernels.batch_norm_leaky_relu import cuda as normalising
+from kernels.leaky_relu import cuda as rectifying
 
 FILTERS = [(1, 1, 1), (3, 2, 3), (4, 4, 1), (4, 4, 2), (5, 5, 1), (5, 5, 2)]  # (R, S, stride): each is compiled apart
 PRIMES = st.sampled_from([1, 2, 3, 5, 7, 11, 13])
@@ -65,17 +66,19 @@ def many_tiles(kernel: str) -> list[tuple]:
     return [CASES[kernel].arguments(np.random.default_rng(0), *MANY_TILES)]
 
 
-def normalised(kernel: str, *more: tuple) -> list[tuple]:
-    """The arguments of a convolution one of whose pictures is a `Normalised`; of any other kernel, none.
+def pending(kernel: str, *more: tuple) -> list[tuple]:
+    """The arguments of a convolution one of whose pictures is `Pending`; of any other kernel, none.
 
-    more: sizes that are not always tried.
+    It is to be normalised, and at the first of the sizes once more to be rectified. more: sizes that are not always
+    tried.
     """
     if not kernel.startswith("conv2d"):
         return []
     pictures = (0, 1) if kernel == "conv2d_weight_grad" else (0,)
+    tried = [(to_rectify, TO_NORMALISE[0]), *((to_normalise, sizes) for sizes in [*TO_NORMALISE, *more])]
     return [
-        (*arguments[:position], to_normalise(rng, arguments[position]), *arguments[position + 1 :])
-        for sizes in [*TO_NORMALISE, *more]
+        (*arguments[:position], to_make(rng, arguments[position]), *arguments[position + 1 :])
+        for to_make, sizes in tried
         for position in pictures
         for rng in [np.random.default_rng(0)]
         for arguments in [CASES[kernel].arguments(rng, *sizes)]
@@ -85,7 +88,13 @@ def normalised(kernel: str, *more: tuple) -> list[tuple]:
 def to_normalise(rng, x):
     """x (..., C) as a Normalised, whose padding is not what x's 0 would become."""
     scale, shift, mean, deviation = (floats(rng, x.shape[-1]) for _ in range(4))
-    return kernels.Normalised(x, scale, shift, mean, deviation**2, 1e-5, 0.2, cuda.batch_norm_leaky_relu_inference)
+    apply = normalising.batch_norm_leaky_relu_inference
+    return kernels.Normalised(x, scale, shift, mean, deviation**2, 1e-5, 0.2, apply)
+
+
+def to_rectify(_, x):
+    """x (..., C) as a Rectified."""
+    return kernels.Rectified(x, 0.2, rectifying.leaky_relu)
 
 
 def drawn(kernel: str) -> st.SearchStrategy[tuple]:

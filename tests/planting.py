@@ -76,7 +76,7 @@ def results(module):
     is two others of the contract, one after the other, is left out.
     """
     calls = [
-        [(function, arguments) for arguments in in_turn(cases.many_tiles(kernel), normalised(module, kernel), fixed)]
+        [(function, arguments) for arguments in in_turn(cases.many_tiles(kernel), pending(module, kernel), fixed)]
         for kernel in module.__all__
         for function, fixed in [(getattr(module, kernel), cases.fixed(kernel))]
         if not hasattr(function, "__wrapped__")
@@ -87,9 +87,9 @@ def results(module):
         yield from (a for a in arguments if isinstance(a, np.ndarray))
 
 
-def normalised(module, kernel):
-    """The arguments with pictures to be normalised, for a module that does it."""
-    return cases.normalised(kernel) if hasattr(module, "READS_NORMALISED") else []
+def pending(module, kernel):
+    """The arguments with pictures that are pending, for a module that reads them."""
+    return cases.pending(kernel) if hasattr(module, "READS_PENDING") else []
 
 
 def in_turn(*lists):

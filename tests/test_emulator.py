@@ -232,9 +232,9 @@ BARRIER = "__syncthreads();"
 
 
 def barriers(name):
-    """The numbers of a program's; of the pipeline's in bf16, which leaves nothing to normalise, without its tables'."""
+    """The numbers of a program's; of the pipeline's in bf16, which finds nothing pending, without its tables'."""
     *before, _ = PROGRAMS[name].source.text.split(BARRIER)
-    idle = [name == "conv2d, bf16" and "NORMALISES" in text.rpartition("[&]")[2] for text in before]
+    idle = [name == "conv2d, bf16" and "FLOATS" in text.rpartition("[&]")[2] for text in before]
     return [n for n in range(len(before)) if not idle[n]]
 
 

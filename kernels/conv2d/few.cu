@@ -15,7 +15,7 @@
 //         DEPTH + 4 apart: 8 of them meet all 32 banks. All threads read the same four floats of b.
 // Sums    every pixel is summed by one thread, by ascending (r, s, k)
 //
-// With `normalise` y is normalised as it is read (normalise.cuh), by what comes after it; else that is not looked at.
+// pending: y is rectified as it is read, or normalised by what comes after it (normalise.cuh); 0: as it is.
 
 #include "../launch/dynamic_shared.cuh"
 #include "normalise.cuh"
@@ -44,7 +44,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     const float* __restrict__ mean,      // (K,)
     const float* __restrict__ variance,  // (K,)
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding,
-    int normalise, float eps, float slope) {
+    int pending, float eps, float slope) {
     alignas(16) __shared__ float a[PIXELS][DEPTH + 4], b[DEPTH][CHANNELS];
     __shared__ Pixel start[PIXELS];
     DYNAMIC_SHARED(float, table);  // (3,K) if y is normalised
@@ -62,7 +62,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     const int line = thread / (DEPTH / 4), lane = thread % (DEPTH / 4) * 4;  // brings k = lane .. lane + 3 of a
     const int lane_b = thread / CHANNELS, c = thread % CHANNELS;             // and, if there is one, k = lane_b of b
 
-    if (normalise) make_table(table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
+    if (pending) make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
 
     float sum[CHANNELS] = {};
     for (int r = r0, p0 = 0; r < R; r += stride, --p0) {
@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
                     const float* from = y + offset(at.n, p, q, P, Q, K) + k;
                     float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                     if (inside) four = *reinterpret_cast<const float4*>(from);
-                    if (inside && normalise) four = normalise_four(four, four_columns(table, K, k), slope);
+                    if (inside && pending) four = normalise_four(four, four_columns(table, K, k), slope);
                     *reinterpret_cast<float4*>(&a[line + u][lane]) = four;
                 }
                 if (lane_b < DEPTH) {

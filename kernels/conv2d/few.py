@@ -26,6 +26,6 @@ def conv2d_transpose(y, w, stride, padding, size):
     pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
     grid = (-(-pixels // PIXELS), -(-c // CHANNELS), stride * stride)
     arrays = read.pixels, w, x, *read.columns
-    numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.normalised, *read.equation
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.pending, *read.equation
     SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, shared=read.table(k), aligned=16)
     return x

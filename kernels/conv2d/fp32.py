@@ -14,7 +14,7 @@ __all__ = [
     "conv2d_weight_grad",
     "conv2d_with_statistics",
 ]
-READS_NORMALISED = True  # a picture may be a kernels.Normalised
+READS_PENDING = True  # a picture may be a kernels.Pending
 
 MULTIPLE = 4  # channels: a copy's
 TILES = 64  # as the smallest tile of a product has rows. With fewer, transforming the filters takes what is gained.

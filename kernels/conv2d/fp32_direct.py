@@ -12,7 +12,7 @@ __all__ = [
     "conv2d_weight_grad",
     "conv2d_with_statistics",
 ]
-READS_NORMALISED = True  # a picture may be a kernels.Normalised
+READS_PENDING = True  # a picture may be a kernels.Pending
 
 # A multiprocessor has 128 in a clock; one instruction in ten of the loop is something else.
 PIPELINE = Pipeline(Format(bits=32, rate=115))

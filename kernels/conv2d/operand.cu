@@ -5,13 +5,13 @@
 //
 // Rounding to bf16 is done here once, while the pipeline reads a number for each tap that meets it and each tile of
 // columns; it then fetches half the bytes. The price is this pass: 6 bytes a number. Gained: not measured yet.
-// With `normalise` x goes through batch norm and the leaky rectifier on the way, as in normalise.cuh.
+// pending: x is rectified on the way, or normalised by what comes after it (normalise.cuh); 0: as it is.
 //
 // Block   BLOCK threads; a thread makes the same copy of EACH rows, and neighbouring threads neighbouring copies.
 // Launch  grid (copies of a row * (M / EACH) / BLOCK, each rounded up), block (BLOCK)
 
-#include "../batch_norm/equation.cuh"
 #include "../launch/tensor_cores.cuh"
+#include "normalise.cuh"
 #include "number.cuh"
 
 constexpr int BLOCK = 256, EACH = 4;
@@ -48,7 +48,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
     const float* __restrict__ shift,     // (C,)
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
-    int M, int C, int normalise, float eps, float slope) {
+    int M, int C, int pending, float eps, float slope) {
     const int copies = (C + COPY - 1) / COPY;                  // of a row
     const int step = (M + EACH - 1) / EACH;                    // rows between those of a thread
     const long long thread = (long long)blockIdx.x * BLOCK + threadIdx.x;
@@ -57,9 +57,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
     if (row >= step) return;
 
     Column columns[COPY];
-    if (normalise) {
+    if (pending) {
 #pragma unroll
-        for (int e = 0; e < COPY; ++e) columns[e] = column_of(min(c + e, C - 1), scale, shift, mean, variance, eps);
+        for (int e = 0; e < COPY; ++e) columns[e] = column_of(pending, min(c + e, C - 1), scale, shift, mean, variance, eps);
     }
     float numbers[EACH][COPY];  // all are loaded before one is waited for
 #pragma unroll
@@ -68,7 +68,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
 #pragma unroll
     for (int u = 0; u < EACH; ++u) {
         if (row + u * step >= M) continue;
-        if (normalise) {
+        if (pending) {
 #pragma unroll
             for (int e = 0; e < COPY; ++e)
                 if (c + e < C) numbers[u][e] = rectified(normalised(numbers[u][e], columns[e]), slope);

@@ -1,4 +1,4 @@
-"""What a kernel that can normalise what it reads is handed for a picture: an array, or a `Normalised`.
+"""What a kernel that can normalise what it reads is handed for a picture: an array, or what is `Pending`.
 
 And launches operand.cu, for what pipeline.cu cannot read as it is.
 """
@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from kernels.conv2d.format import Format
 from kernels.launch import empty
-from kernels.normalised import Normalised, as_array
+from kernels.pending import Normalised, Rectified, as_array
 
 __all__ = ["Operand", "in_copies", "operand", "operand_in_fours"]
 
+NORMALISE, RECTIFY = 1, 2  # as normalise.cuh has them
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
 BLOCK, EACH = 256, 4  # threads of a block of operand.cu, rows of a thread
 
@@ -23,18 +24,20 @@ class Operand(NamedTuple):
 
     pixels: object  # (N,H,W,C): the array that is read
     columns: tuple  # scale, shift, mean and variance, (C,) each; any arrays, if they are not looked at
-    normalised: int  # 1, or 0
+    pending: int  # NORMALISE, RECTIFY, or 0
     equation: tuple  # eps and slope
 
     def table(self, channels: int) -> int:
         """Bytes of a table with so many channels (normalise.cuh)."""
-        return 3 * 4 * channels * self.normalised
+        return 3 * 4 * channels if self.pending else 0
 
 
 def operand(picture) -> Operand:
-    """Of an array, or of a Normalised."""
+    """Of an array, or of what is pending."""
     if isinstance(picture, Normalised):
-        return Operand(picture.x, picture.columns, 1, (picture.eps, picture.slope))
+        return Operand(picture.x, picture.columns, NORMALISE, picture.numbers)
+    if isinstance(picture, Rectified):
+        return Operand(picture.x, (picture.x,) * 4, RECTIFY, (1.0, *picture.numbers))
     return Operand(picture, (picture,) * 4, 0, (1.0, 1.0))
 
 
@@ -52,7 +55,7 @@ def in_copies(picture, format: Format) -> Operand:
     read, m, d = operand(picture), math.prod(others), format.in_copies(c)
     y = empty(read.pixels, (*others, d), format.dtype)
     grid = (-(-(d // format.copy) * -(-m // EACH) // BLOCK),)
-    numbers = m, c, read.normalised, *read.equation
+    numbers = m, c, read.pending, *read.equation
     source = format.sources["operand.cu"]
     source.launch("operand", grid, (BLOCK,), read.pixels, y, *read.columns, *numbers, aligned=16)
     return Operand(y, (read.pixels,) * 4, 0, (1.0, 1.0))

@@ -87,7 +87,7 @@ __device__ unsigned copy_pixels(
 __device__ int in_copies(int channels) { return (channels + COPY - 1) / COPY * COPY; }
 
 // ---- a picture that is normalised when it has landed -------------------------------------------------------------------
-constexpr bool NORMALISES = BITS != 16;
+constexpr bool FLOATS = BITS != 16;
 
 // This thread's floats of a tile are of four channels from `first` on; of the next tile, `step` further, modulo `channels`.
 struct Normaliser {
@@ -113,7 +113,8 @@ struct Normaliser {
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
 // Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
-// With `normalise` x is normalised as it is read, by what comes after it; else that is not looked at. C = D then.
+// pending: x is rectified as it is read, or normalised by what comes after it (normalise.cuh); C = D then. If it is 0 nothing
+// of that is looked at.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const Number* __restrict__ x,        // (N,H,W,D)
     const Number* __restrict__ w,        // (K,R,S,D), that is (K, depth)
@@ -125,7 +126,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments,
-    int normalise, float eps, float slope) {
+    int pending, float eps, float slope) {
     typedef DepthTile<TILE_ROWS> A;
     typedef DepthTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -161,12 +162,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     };
     Normaliser normaliser = {table, C, tap.third, DEPTH % C, slope};
     const auto begin = [&] {
-        if (!NORMALISES || !normalise) return;
-        make_table(table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
+        if (!FLOATS || !pending) return;
+        make_table(pending, table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (NORMALISES && normalise) normaliser(stage.a, inside);
+        if (FLOATS && pending) normaliser(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
@@ -183,7 +184,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
-// moments  as above, of each phase's tiles; normalise  as above, of y: K = E then
+// moments  as above, of each phase's tiles; pending  as above, of y: K = E then
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
     const Number* __restrict__ y,        // (N,P,Q,E)
     const Number* __restrict__ w,        // (K,R,S,D)
@@ -195,7 +196,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     const float* __restrict__ mean,      // (K,)
     const float* __restrict__ variance,  // (K,)
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts, int moments,
-    int normalise, float eps, float slope) {
+    int pending, float eps, float slope) {
     typedef DepthTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -244,12 +245,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     };
     Normaliser normaliser = {table, K, tap_a.third, DEPTH % K, slope};
     const auto begin = [&] {
-        if (!NORMALISES || !normalise) return;
-        make_table(table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
+        if (!FLOATS || !pending) return;
+        make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (NORMALISES && normalise) normaliser(stage.a, inside);
+        if (FLOATS && pending) normaliser(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
@@ -268,7 +269,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 // ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
 // Launch  grid (tiles of K, tiles of R S D, parts), block (THREADS). The sum over all pixels (n, p, q) is long and w is
 //         small: here parts are many.
-// normalise  0, or which picture: X or Y
+// pending  as above, of the `picture` X or Y
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
 constexpr int X = 1, Y = 2;
 
@@ -281,7 +282,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     const float* __restrict__ mean,      // (C,) or (K,)
     const float* __restrict__ variance,  // (C,) or (K,)
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding, int parts,
-    int normalise, float eps, float slope) {
+    int pending, int picture, float eps, float slope) {
     typedef LineTile<TILE_ROWS> A;
     typedef LineTile<TILE_COLUMNS> B;
     typedef Stage<A, B> Tiles;
@@ -314,22 +315,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
             inside_x |= (unsigned)there << u;
             pixel = plus(pixel, next, P, Q);
         }
-        return normalise == X ? inside_x : inside_y;
+        return picture == X ? inside_x : inside_y;
     };
+    const bool of_x = FLOATS && pending && picture == X, of_y = FLOATS && pending && picture == Y;
     // A thread's channels are the same in all turns.
     Normaliser normaliser_x = {table, TILE_COLUMNS, B::line(threadIdx.x), 0, slope};
     Normaliser normaliser_y = {table, TILE_ROWS, A::line(threadIdx.x), 0, slope};
     const auto begin = [&] {
         const auto c = [&](int line) { return (column0 + line) % C; };
         const auto k = [&](int line) { return min(row0 + line, K - 1); };
-        if (!NORMALISES || !normalise) return;
-        if (normalise == X) make_table(table, TILE_COLUMNS, c, scale, shift, mean, variance, eps);
-        else make_table(table, TILE_ROWS, k, scale, shift, mean, variance, eps);
+        if (!FLOATS || !pending) return;
+        if (picture == X) make_table(pending, table, TILE_COLUMNS, c, scale, shift, mean, variance, eps);
+        else make_table(pending, table, TILE_ROWS, k, scale, shift, mean, variance, eps);
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (NORMALISES && normalise == X) normaliser_x(stage.b, inside);
-        if (NORMALISES && normalise == Y) normaliser_y(stage.a, inside);
+        if (of_x) normaliser_x(stage.b, inside);
+        if (of_y) normaliser_y(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);

@@ -1,8 +1,8 @@
 """Launches pipeline.cu, for channels that come in fours and windows of up to 15 pixels; the others go to conv2d.cu.
 
 Those of x need not, but for conv2d_transpose, whose result they are: three colours are convolved as four, or as eight.
-What is read is first brought into the format and into whole copies (operand.cu), where it is not. A picture may be a
-`Normalised`.
+What is read is first brought into the format and into whole copies (operand.cu), where it is not. A picture may be
+`Pending`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from kernels.conv2d.operand import in_copies
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
 from kernels.launch import empty, multiprocessors
-from kernels.normalised import as_array
+from kernels.pending import as_array
 
 __all__ = ["Pipeline"]
 
-X, Y = 1, 2  # which picture of conv2d_weight_grad is normalised, as pipeline.cu has it
+X, Y = 1, 2  # which picture of conv2d_weight_grad is pending, as pipeline.cu has it
 
 
 class Pipeline:
@@ -54,7 +54,7 @@ class Pipeline:
         if in_tiles and parts == 1:
             moments = Moments(empty(w, (grid[0], k)), empty(w, (grid[0], k)), n * p * q, tile.rows)
         arrays = read.pixels, filters, y, *places(moments, y), *read.columns
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.pending
         self.launch("conv2d", tile, grid, tile.stages * stage + read.table(c), *arrays, *numbers, *read.equation)
         return y, moments
 
@@ -96,7 +96,7 @@ class Pipeline:
             chunks = phases * grid[0]
             moments = Moments(empty(w, (chunks, c)), empty(w, (chunks, c)), n * h * width, tile.rows, runs=phases)
         arrays = read.pixels, filters, x, *places(moments, x), *read.columns
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.normalised
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, int(moments is not None), read.pending
         shared = tile.stages * stage + read.table(k)
         self.launch("conv2d_transpose", tile, grid, shared, *arrays, *numbers, *read.equation)
         return x, moments
@@ -109,15 +109,15 @@ class Pipeline:
         if not suits((k, r, s, c)):
             return cuda.conv2d_weight_grad(as_array(x), as_array(y), stride, padding, size)
         read_x = in_copies(x, self.format)
-        read_y = in_copies(as_array(y) if read_x.normalised else y, self.format)  # a block has one table
+        read_y = in_copies(as_array(y) if read_x.pending else y, self.format)  # a block has one table
         columns = r * s * self.format.in_copies(c)
         tile, parts = plan(k, columns, n * p * q, 1, multiprocessors(read_x.pixels), self.format)
         w = empty(read_x.pixels, (parts, k, r, s, c))
         grid = (-(-k // tile.rows), -(-columns // tile.columns), parts)
         stage = tile.line_tile(tile.rows) + tile.line_tile(tile.columns)
-        which, lines, read = (Y, tile.rows, read_y) if read_y.normalised else (X, tile.columns, read_x)
+        which, lines, read = (Y, tile.rows, read_y) if read_y.pending else (X, tile.columns, read_x)
         arrays = read_x.pixels, read_y.pixels, w, *read.columns
-        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, which * read.normalised, *read.equation
+        numbers = n, h, width, c, p, q, k, r, s, stride, padding, parts, read.pending, which, *read.equation
         self.launch("conv2d_weight_grad", tile, grid, tile.stages * stage + read.table(lines), *arrays, *numbers)
         return whole(w)
 

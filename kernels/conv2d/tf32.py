@@ -12,7 +12,7 @@ __all__ = [
     "conv2d_weight_grad",
     "conv2d_with_statistics",
 ]
-READS_NORMALISED = True  # a picture may be a kernels.Normalised
+READS_PENDING = True  # a picture may be a kernels.Pending
 
 # An H200 has 1,024 by its data sheet, of which `mma.sync` is said to reach five eighths (Luo et al., arXiv:2402.13499).
 PIPELINE = Pipeline(Format(bits=19, rate=640))

@@ -16,8 +16,8 @@
 //         once are neighbours. Arithmetic is little, some ten multiply-adds a number: memory is the limit.
 // Sums    Every number is summed by one thread, in an order that depends on the shapes alone.
 
-#include "../batch_norm/equation.cuh"
 #include "matrices.cuh"  // winograd.py writes it: B, G and A for every M and TAPS, in exact fractions
+#include "normalise.cuh"
 
 constexpr int POINTS = M + TAPS - 1;  // n
 #if LETTER == 'x'
@@ -41,8 +41,7 @@ __device__ long long offset(int n, int h, int w, int height, int width, int chan
 }
 
 // ---- to_points ------------------------------------------------------------------------------------------------------
-// With `normalise`, the pictures are normalised as they are read (normalise.cuh), by what comes after it; else that is not
-// looked at.
+// pending: the pictures are rectified as they are read, or normalised by what comes after it (normalise.cuh); 0: as they are.
 // Launch  grid (eights of tiles, thirty-twos of fold² C), block (32, 8)
 extern "C" __global__ void __launch_bounds__(256) to_points(
     const float* __restrict__ pictures,  // (N,H,W,C)
@@ -52,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     int N, int rows, int columns, int H, int W, int C, int fold, int padding,
-    int normalise, float eps, float slope) {
+    int pending, float eps, float slope) {
     const int tiles = N * rows * columns, channels = fold * fold * C;
     const int tile = blockIdx.x * 8 + threadIdx.y, channel = blockIdx.y * 32 + threadIdx.x;
     if (tile >= tiles || channel >= channels) return;
@@ -61,7 +60,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
     const int left = tile % columns * STEP * fold + phase % fold - padding;
 
     Column column = {};
-    if (normalise) column = column_of(c, scale, shift, mean, variance, eps);
+    if (pending) column = column_of(pending, c, scale, shift, mean, variance, eps);
 
     float across[SIDE][POINTS];  // tile · matrixᵀ
 #pragma unroll
@@ -76,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
             pixels[j] = there ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
             inside |= (unsigned)there << j;
         }
-        if (normalise) {
+        if (pending) {
 #pragma unroll
             for (int j = 0; j < SIDE; ++j)
                 if (inside >> j & 1) pixels[j] = rectified(normalised(pixels[j], column), slope);

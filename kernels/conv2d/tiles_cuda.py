@@ -44,13 +44,13 @@ class Tiles:
         self.each = math.prod(algorithm.tiles(size))  # tiles of a picture
 
     def to_points(self, letter: str, pictures):
-        """points (n²,tiles,fold² C) of pictures (N,H,W,C) of that letter, an array or a Normalised."""
+        """points (n²,tiles,fold² C) of pictures (N,H,W,C) of that letter, an array or Pending."""
         n, height, width, c = pictures.shape
         read = operand(pictures)
         cut = self.letters[letter]
         tiles, channels = n * cut.rows * cut.columns, cut.fold**2 * c
         points = empty(read.pixels, (self.points, tiles, channels))
-        numbers = n, cut.rows, cut.columns, height, width, c, cut.fold, cut.padding, read.normalised, *read.equation
+        numbers = n, cut.rows, cut.columns, height, width, c, cut.fold, cut.padding, read.pending, *read.equation
         self.launch("to_points", letter, tiles, channels, read.pixels, points, *read.columns, *numbers)
         return points
 

@@ -15,7 +15,7 @@ kept but x, which is there anyway, and neither n nor gn is ever in memory: the w
 writes one, the way back reads two twice and writes one.
 
 Where the statistics are known and the convolution after it can normalise what it reads, as on a GPU's tensor cores, y
-is never in memory either (kernels/normalised.py): the way forward is no kernel at all.
+is never in memory either (kernels/pending.py): the way forward is no kernel at all.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BatchNormLeakyRelu(Op):
             self.mean, self.variance = self.statistics
             given = x, scale, shift, self.mean, self.variance, self.eps, self.slope
             apply = device.batch_norm_leaky_relu_inference
-            y = kernels.Normalised(*given, apply) if device.reads_normalised else apply(*given)
+            y = kernels.Normalised(*given, apply) if device.reads_pending else apply(*given)
         return y, self.mean, self.variance
 
     def backward(self, gy, gmean, gvariance):

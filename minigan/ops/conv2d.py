@@ -52,7 +52,7 @@ class _Derivative(Op):
 class Conv2d(_Derivative):
     """y = dT/dy."""
 
-    reads_normalised = (0,)
+    reads_pending = (0,)
 
     def forward(self, device, x, w):
         return device.conv2d(x, w, self.stride, self.padding)
@@ -66,7 +66,7 @@ class Conv2d(_Derivative):
 class Conv2dTranspose(_Derivative):
     """x = dT/dx."""
 
-    reads_normalised = (0,)
+    reads_pending = (0,)
 
     def forward(self, device, y, w):
         return device.conv2d_transpose(y, w, self.stride, self.padding, self.size)
@@ -80,7 +80,7 @@ class Conv2dTranspose(_Derivative):
 class Conv2dWeightGrad(_Derivative):
     """w = dT/dw."""
 
-    reads_normalised = (0, 1)
+    reads_pending = (0, 1)
 
     def forward(self, device, x, y):
         return device.conv2d_weight_grad(x, y, self.stride, self.padding, self.size)

@@ -6,10 +6,14 @@ The gradient passes or is scaled, by the sign of x alone:
 
 which is linear in gy with the same weights, and constant in x but for the kink at 0, where the left derivative is
 taken. So the gradient of leaky_relu_grad by gy is leaky_relu_grad itself, and by x it is none.
+
+A convolution after it may be able to rectify what it reads, as on a GPU's tensor cores. For pictures the way forward is
+no kernel then, and y is never in memory (kernels/pending.py).
 """
 
 from __future__ import annotations
 
+import kernels
 from minigan.autograd import Op, Tensor
 
 __all__ = ["leaky_relu"]
@@ -22,6 +26,8 @@ class LeakyRelu(Op):
         self.slope = slope
 
     def forward(self, device, x):
+        if device.reads_pending and x.ndim == 4:
+            return kernels.Rectified(x, self.slope, device.leaky_relu)
         return device.leaky_relu(x, self.slope)
 
     def backward(self, gy):

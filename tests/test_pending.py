@@ -1,4 +1,4 @@
-"""Pictures that a convolution normalises as it reads them: the same bits as if they had been normalised before."""
+"""Pictures that a convolution normalises or rectifies as it reads them: the same bits as if that was done before."""
 
 from __future__ import annotations
 
@@ -29,17 +29,16 @@ def refuse(*_):
 
 
 def on(device, argument, apply):
-    """An argument of a kernel where the device has its arrays; of a Normalised, `apply` makes the array."""
-    if isinstance(argument, kernels.Normalised):
-        return argument.through(device.array, apply)
+    """An argument of a kernel where the device has its arrays; `apply`, or its own kernel, makes what is pending."""
+    if isinstance(argument, kernels.Pending):
+        return argument.through(device.array, apply or device.kernels[argument.kernel])
     return device.array(argument) if isinstance(argument, np.ndarray) else argument
 
 
 def both(device, kernel, arguments, apply=refuse):
     """The bits of a kernel's results: of pictures that it normalises itself, and of those that are arrays."""
-    apply_now = device.batch_norm_leaky_relu_inference
     given = [on(device, a, apply) for a in arguments]
-    whole = [kernels.as_array(on(device, a, apply_now)) for a in arguments]
+    whole = [kernels.as_array(on(device, a, None)) for a in arguments]
     found = [device.kernels[kernel](*each) for each in (given, whole)]
     found = [each if isinstance(each, tuple) else (each,) for each in found]
     return [[device.numpy(a).tobytes() for a in each] for each in found]
@@ -54,9 +53,9 @@ def test_what_is_normalised_as_it_is_read(gpu, conv, precision, tile, seed, monk
     monkeypatch.setattr(pipeline, "plan", lambda *_: (tile, 3))
     with host.emulation(order=seed):
         for kernel in CONVOLUTIONS:
-            for arguments in cases.normalised(kernel, (3, 6, 10, 68, 4, (4, 4, 2), 1)):
+            for arguments in cases.pending(kernel, (3, 6, 10, 68, 4, (4, 4, 2), 1)):
                 colours = kernel == "conv2d_transpose_with_statistics" and arguments[1].shape[3] % 4 > 0
-                apply = device.batch_norm_leaky_relu_inference if colours else refuse
+                apply = None if colours else refuse
                 read, whole = both(device, kernel, arguments, apply)
                 assert read == whole
 
@@ -133,12 +132,12 @@ def counted():
 
 @pytest.mark.parametrize("precision", ["fp32", "tf32"])
 def test_a_step(gpu, precision, monkeypatch):
-    """Scores and weights of two steps are the same to the bit if what follows batch norm reads it whole; and but for
-    the discriminator's logit, whose filter is one, nothing does."""
+    """Scores and weights of two steps are the same to the bit if what follows a leaky rectifier reads it whole; and but
+    for the discriminator's logit, whose filter is one, nothing does."""
     device = kernels.device(gpu, precision=precision)
     found = {}
     for reads in (True, False):
-        monkeypatch.setattr(device, "reads_normalised", reads)
+        monkeypatch.setattr(device, "reads_pending", reads)
         game = Game(new_settings(parse(["--preset", "radford64", "--size", "16", "--batch-size", "4"])), device)
         rng = np.random.default_rng(0)
         with counted() as launched:
@@ -147,8 +146,9 @@ def test_a_step(gpu, precision, monkeypatch):
                 scores = game.step(real)
         found[reads] = (
             [t.numpy().tobytes() for t in [*scores.values(), *game.g_parameters, *game.d_parameters]],
-            launched["batch_norm_leaky_relu_inference"],
+            (launched["batch_norm_leaky_relu_inference"], launched["leaky_relu"]),
         )
     (bits, launches), (others, more) = found[True], found[False]
     assert bits == others
-    assert (launches, more) == (2 * 3 * 1, 2 * (2 + 3 * 1))  # a step has one batch of G's, and three of D's
+    assert launches == (2 * 3 * 1, 0)
+    assert more == (2 * (2 + 3 * 1), 2 * 3 * 1)  # a step has one batch of G's, and three of D's
