@@ -52,7 +52,7 @@ class Tensor:
     Attributes
     ----------
     data: the array, C-contiguous; a NumPy array, or a CuPy array on "cuda".
-    held: the same, or a `kernels.Normalised` that becomes it when it is asked for.
+    held: the same, or a `kernels.Pending` picture that becomes it when it is asked for.
     device: the `kernels.Device` it lives on.
     requires_grad: whether a gradient can flow back to or through it.
     grad: after `backward()`, for a leaf: the gradient, a Tensor of the same shape; else None.

@@ -15,6 +15,7 @@ On a GPU the room is a ladder, a file for each idea:
     pipeline.cu a thread 8 x 16, while copies are under way; a GPU of sm_80 has them          --conv direct
                 and a warp 16 x 8 at once, on tensor cores                                    --precision tf32, bf16
     winograd.cu fewer multiplications, between the transforms of tiles.cu                     --precision fp32
+    operand.cu  before pipeline.cu: what is multiplied as bf16 is rounded once
     few.cu      beside them: pictures of three colours
 
 On the CPU it is `direct.py`, matrix products by the definition, and `winograd_cpu.py`, with fewer multiplications; why
