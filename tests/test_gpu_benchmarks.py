@@ -78,8 +78,8 @@ def test_a_small_call_is_checked_whole(call):
 
 
 def test_what_a_kernel_makes_as_it_reads_it():
-    """It is in the calls of a device that does, of every layer after a leaky ReLU, with or without a batch norm, and not
-    of the others; a call of it is another one, with the results that the picture itself gives."""
+    """It is in the calls of a device that does, of every layer after a leaky ReLU, be batch norm before it or not, and
+    not of the others; a call of it is another one, with the results that the picture itself gives."""
     settings = options.new_settings(options.parse(["--preset", "radford64", "--size", "32", "--batch-size", "2"]))
     after = {"generator.4", "generator.7", "generator.10", "discriminator.2", "discriminator.5", "discriminator.8"}
     for reads, expected in [(True, after), (False, set())]:
