@@ -49,12 +49,10 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
     const float* __restrict__ mean,      // (C,)
     const float* __restrict__ variance,  // (C,)
     int M, int C, int pending, float eps, float slope) {
-    const int copies = (C + COPY - 1) / COPY;                  // of a row
-    const int step = (M + EACH - 1) / EACH;                    // rows between those of a thread
-    const long long thread = (long long)blockIdx.x * BLOCK + threadIdx.x;
-    const int c = thread % copies * COPY;
-    const long long row = thread / copies;
-    if (row >= step) return;
+    const int copies = (C + COPY - 1) / COPY;  // of a row
+    const int step = (M + EACH - 1) / EACH;    // rows between those of a thread
+    const int thread = blockIdx.x * BLOCK + threadIdx.x, row0 = thread / copies, c = thread % copies * COPY;
+    if (row0 >= step) return;
 
     Column columns[COPY];
     if (pending) {
@@ -63,16 +61,19 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
     }
     float numbers[EACH][COPY];  // all are loaded before one is waited for
 #pragma unroll
-    for (int u = 0; u < EACH; ++u)
-        load(numbers[u], x + (row + u * step) * C + c, row + u * step < M ? C - c : 0, C % 4 == 0);
+    for (int u = 0; u < EACH; ++u) {
+        const int row = row0 + u * step;
+        load(numbers[u], x + (long long)row * C + c, row < M ? C - c : 0, C % 4 == 0);
+    }
 #pragma unroll
     for (int u = 0; u < EACH; ++u) {
-        if (row + u * step >= M) continue;
+        const int row = row0 + u * step;
+        if (row >= M) continue;
         if (pending) {
 #pragma unroll
             for (int e = 0; e < COPY; ++e)
                 if (c + e < C) numbers[u][e] = rectified(normalised(numbers[u][e], columns[e]), slope);
         }
-        store(y + ((row + u * step) * copies * COPY + c), numbers[u]);
+        store(y + ((long long)row * copies * COPY + c), numbers[u]);
     }
 }

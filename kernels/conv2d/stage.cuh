@@ -2,7 +2,7 @@
 //
 // Number     what the matrices are made of: float, or unsigned short, which holds a bf16 (number.cuh). A copy is of 16
 //            bytes: COPY neighbours, 4 or 8.
-// Tiles      A tile lies as its matrix lies in memory. Both kinds take 16 bytes more a row than their numbers fill:
+// Tiles      A tile lies as its matrix lies in memory, its rows a little apart:
 //              DepthTile (LINES, DEPTH + COPY)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)     where neighbouring lines are
 // Copies     Thread t makes COPIES of them: it begins at (line, depth) and moves on by STEP lines, or by STEP depths.
