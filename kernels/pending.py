@@ -1,10 +1,10 @@
-"""Pictures of which batch norm or the leaky rectifier are still to be taken, by whoever reads them."""
+"""Pictures to which something is still to be done, by whoever reads them: batch norm, the leaky rectifier, rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Normalised", "Pending", "Rectified", "as_array"]
+__all__ = ["Normalised", "Pending", "Rectified", "Shared", "as_array"]
 
 
 class Pending:
@@ -85,6 +85,14 @@ class Rectified(Pending):
 
     def __init__(self, x, slope: float, apply: Callable):
         super().__init__(x, (), (slope,), apply)
+
+
+class Shared(Pending):
+    """x itself, which several convolutions read: what one has to make of it first, the others find in `operands`."""
+
+    def __init__(self, x):
+        super().__init__(x, (), (), lambda x: x)
+        self.operands = {}
 
 
 def as_array(value):

@@ -117,6 +117,28 @@ def test_a_tensor_becomes_an_array_once(gpu):
         assert launched["batch_norm_leaky_relu_inference"] == 1
 
 
+@pytest.mark.parametrize("op", ["conv2d", "conv2d_transpose"])
+def test_what_arrives_is_rounded_once(gpu, op, monkeypatch):
+    """In bf16 both gradients of a convolution read one copy of what arrives, and are to the bit what they are of two.
+    What is to be differentiated again keeps its history, and is copied twice."""
+    device, rng = kernels.device(gpu, precision="bf16"), np.random.default_rng(0)
+    x, w, y = (device.array(a) for a in cases.form(rng, 2, 6, 6, 8, 12, (4, 4, 2), 1))
+    picture, arrives = (x, y) if op == "conv2d" else (y, x)
+    found = []
+    for shared in (True, False):
+        monkeypatch.setattr(device, "rounds", shared)
+        leaves = [Tensor(a, device, requires_grad=True) for a in (picture, w)]
+        output = getattr(ops, op)(*leaves, 2, 1)
+        for again, copies in [(False, 3 if shared else 4), (True, 4)]:
+            given = Tensor(arrives, device, requires_grad=again)
+            with counted() as launched:
+                grads = autograd.grad(output, leaves, create_graph=True, output_grads=[given])
+            assert launched["operand"] == copies
+            assert all(g.requires_grad for g in grads)
+            found.append([g.numpy().tobytes() for g in grads])
+    assert all(each == found[0] for each in found)
+
+
 @contextlib.contextmanager
 def counted():
     """Within, how often each kernel is launched: they run all the same."""

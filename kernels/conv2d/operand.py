@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kernels.conv2d.format import Format
 from kernels.launch import empty
-from kernels.pending import Normalised, Rectified, as_array
+from kernels.pending import Normalised, Rectified, Shared, as_array
 
 __all__ = ["Operand", "in_copies", "operand", "operand_in_fours"]
 
@@ -38,7 +38,8 @@ def operand(picture) -> Operand:
         return Operand(picture.x, picture.columns, NORMALISE, picture.numbers)
     if isinstance(picture, Rectified):
         return Operand(picture.x, (picture.x,) * 4, RECTIFY, (1.0, *picture.numbers))
-    return Operand(picture, (picture,) * 4, 0, (1.0, 1.0))
+    array = as_array(picture)
+    return Operand(array, (array,) * 4, 0, (1.0, 1.0))
 
 
 def operand_in_fours(picture) -> Operand:
@@ -49,6 +50,10 @@ def operand_in_fours(picture) -> Operand:
 
 def in_copies(picture, format: Format) -> Operand:
     """Of a picture, or of filters (..., C), as pipeline.cu reads them: numbers of the format, in whole copies."""
+    if isinstance(picture, Shared):
+        if format not in picture.operands:
+            picture.operands[format] = in_copies(picture.x, format)
+        return picture.operands[format]
     *others, c = picture.shape
     if format.bits != 16 and c % format.copy == 0:
         return operand_in_fours(picture)

@@ -23,6 +23,7 @@ the letter that is wanted. The three ops are closed under differentiation, to an
 
 from __future__ import annotations
 
+import kernels
 from minigan.autograd import Op, Tensor
 
 __all__ = ["conv2d", "conv2d_output_size", "conv2d_transpose", "conv2d_weight_grad"]
@@ -60,6 +61,7 @@ class Conv2d(_Derivative):
     def backward(self, gy):
         x, w = self.inputs
         need_x, need_w = self.needs
+        gy = read_twice(gy)
         return self.dx(gy, w, x) if need_x else None, self.dw(x, gy, w) if need_w else None
 
 
@@ -74,6 +76,7 @@ class Conv2dTranspose(_Derivative):
     def backward(self, gx):
         y, w = self.inputs
         need_y, need_w = self.needs
+        gx = read_twice(gx)
         return self.dy(gx, w) if need_y else None, self.dw(gx, y, w) if need_w else None
 
 
@@ -89,6 +92,11 @@ class Conv2dWeightGrad(_Derivative):
         x, y = self.inputs
         need_x, need_y = self.needs
         return self.dx(y, gw, x) if need_x else None, self.dy(x, gw) if need_y else None
+
+
+def read_twice(g: Tensor) -> Tensor:
+    """A picture's gradient, for two kernels that are about to read it; where they copy it first, one copy is enough."""
+    return Tensor(kernels.Shared(g.data), g.device) if g.device.rounds and not g.requires_grad else g
 
 
 def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
