@@ -62,7 +62,7 @@ class Device:
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
     reads_pending: whether its convolutions take a `Pending` picture.
-    rounds: whether they first make a copy of what they read, which is worth making once: `Shared`.
+    rounds_first: whether they make a rounded copy of what they read before, which is worth making once: `Shared`.
     sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
         device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
         `sender`) must not touch the target. What is asked of it afterwards finds the values there.
@@ -95,11 +95,11 @@ class Device:
         self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
         self.kernels = {}
-        self.reads_pending = self.rounds = False
+        self.reads_pending = self.rounds_first = False
         for room in rooms():
             functions = importlib.import_module(f"kernels.{room}.{(instead or {}).get(room, module)}")
             self.reads_pending |= hasattr(functions, "READS_PENDING")
-            self.rounds |= hasattr(functions, "ROUNDS")
+            self.rounds_first |= hasattr(functions, "ROUNDS_FIRST")
             for kernel in functions.__all__:
                 if kernel in self.kernels:
                     raise ImportError(f"{functions.__name__}: another room defines {kernel} already")

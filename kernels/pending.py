@@ -90,8 +90,8 @@ class Rectified(Pending):
 class Shared(Pending):
     """x itself, which several convolutions read: what one has to make of it first, the others find in `operands`."""
 
-    def __init__(self, x):
-        super().__init__(x, (), (), lambda x: x)
+    def __init__(self, x, apply: Callable = lambda x: x):
+        super().__init__(x, (), (), apply)
         self.operands = {}
 
 

@@ -117,6 +117,18 @@ def test_a_tensor_becomes_an_array_once(gpu):
         assert launched["batch_norm_leaky_relu_inference"] == 1
 
 
+def test_what_a_device_says_of_itself(emulated):
+    """What is pending is read by the upper rungs of a GPU's ladder; of these bf16 alone makes copies first."""
+    said = {
+        (d.reads_pending, d.rounds_first)
+        for d in [*map(kernels.device, ("reference", "cpu")), kernels.device("emulated", "registers")]
+    }
+    assert said == {(False, False)}
+    upper = [kernels.device("emulated", conv, precision) for conv, precision in WAYS]
+    assert [d.reads_pending for d in upper] == [True] * len(upper)
+    assert [d.precision for d in upper if d.rounds_first] == ["bf16"]
+
+
 @pytest.mark.parametrize("op", ["conv2d", "conv2d_transpose"])
 def test_what_arrives_is_rounded_once(gpu, op, monkeypatch):
     """In bf16 both gradients of a convolution read one copy of what arrives, and are to the bit what they are of two.
@@ -126,7 +138,7 @@ def test_what_arrives_is_rounded_once(gpu, op, monkeypatch):
     picture, arrives = (x, y) if op == "conv2d" else (y, x)
     found = []
     for shared in (True, False):
-        monkeypatch.setattr(device, "rounds", shared)
+        monkeypatch.setattr(device, "rounds_first", shared)
         leaves = [Tensor(a, device, requires_grad=True) for a in (picture, w)]
         output = getattr(ops, op)(*leaves, 2, 1)
         for again, copies in [(False, 3 if shared else 4), (True, 4)]:

@@ -13,7 +13,7 @@ __all__ = [
     "conv2d_with_statistics",
 ]
 READS_PENDING = True  # a picture may be a kernels.Pending
-ROUNDS = True  # what is read is copied first (operand.cu)
+ROUNDS_FIRST = True  # operand.cu
 
 # An H200 has 2,048 by its data sheet, of which `mma.sync` is said to reach five eighths (Luo et al., arXiv:2402.13499).
 PIPELINE = Pipeline(Format(bits=16, rate=1280))
