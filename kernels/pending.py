@@ -66,7 +66,7 @@ class Pending:
         return self._array
 
     def __repr__(self) -> str:
-        return f"<{self.kernel} of shape {self.shape}>"
+        return f"<{type(self).__name__.lower()} picture of shape {self.shape}>"
 
 
 class Normalised(Pending):
