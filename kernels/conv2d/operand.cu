@@ -57,7 +57,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) operand(
     Column columns[COPY];
     if (pending) {
 #pragma unroll
-        for (int e = 0; e < COPY; ++e) columns[e] = column_of(pending, min(c + e, C - 1), scale, shift, mean, variance, eps);
+        for (int e = 0; e < COPY; ++e)
+            columns[e] = column_of(pending, min(c + e, C - 1), scale, shift, mean, variance, eps);
     }
     float numbers[EACH][COPY];  // all are loaded before one is waited for
 #pragma unroll

@@ -57,7 +57,7 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
 // What does not change from tap to tap is found out once. Windows have at most 15 rows and columns.
 struct Window {
     const Number* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
-    unsigned inside;  // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
+    unsigned inside;   // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
 };
 
 // Bits first to last - 1, of 15.
@@ -86,7 +86,7 @@ __device__ unsigned copy_pixels(
 // So many channels, rounded up to whole copies.
 __device__ int in_copies(int channels) { return (channels + COPY - 1) / COPY * COPY; }
 
-// ---- a picture that is normalised when it has landed -------------------------------------------------------------------
+// ---- a picture of which something is pending, when it has landed ------------------------------------------------------
 constexpr bool FLOATS = BITS != 16;
 
 // This thread's floats of a tile are of four channels from `first` on; of the next tile, `step` further, modulo `channels`.
