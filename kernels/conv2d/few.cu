@@ -13,7 +13,8 @@
 // Loads   4 neighbouring threads take 16 neighbouring k of a pixel of y, four at once
 // Shared  a (PIXELS, DEPTH + 4), b (DEPTH, CHANNELS), start (PIXELS,): 12032 bytes. Threads read four floats of a at once,
 //         DEPTH + 4 apart: 8 of them meet all 32 banks. All threads read the same four floats of b.
-// Sums    every pixel is summed by one thread, by ascending (r, s, k)
+// Sums    every pixel is summed by one thread, DEPTH of k at a time under all taps: its neighbours read the same pixels of y,
+//         and so soon the L1 cache still has them
 //
 // pending: y is rectified as it is read, or normalised by what comes after it (normalise.cuh); 0: as it is.
 
@@ -65,9 +66,9 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     if (pending) make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
 
     float sum[CHANNELS] = {};
-    for (int r = r0, p0 = 0; r < R; r += stride, --p0) {
-        for (int s = s0, q0 = 0; s < S; s += stride, --q0) {
-            for (int k0 = 0; k0 < K; k0 += DEPTH) {
+    for (int k0 = 0; k0 < K; k0 += DEPTH) {
+        for (int r = r0, p0 = 0; r < R; r += stride, --p0) {
+            for (int s = s0, q0 = 0; s < S; s += stride, --q0) {
                 __syncthreads();  // the tiles may be overwritten; before the first, start is there
 #pragma unroll
                 for (int u = 0; u < PIXELS; u += STEP) {

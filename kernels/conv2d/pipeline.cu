@@ -14,6 +14,10 @@
 // Tensor cores: one instruction of a whole warp does 16 x 8 x 8 multiply-adds or more. Gained over float32: not measured
 // yet.
 //
+// Order      Windows overlap: under 4 x 4 taps with stride 2 a pixel is met four times. So a sum takes the channels in chunks as
+//            long as a tile is deep, each under all taps before the next: what is met again is met soon, while the L1 cache
+//            still has it. A tile has one tap for all threads, and its place is counted in (chunk, r, s).
+//            Gained over all channels under each tap: not measured yet.
 // Product    a tile of out, one block's, is the product of two matrices that are only written down in shared memory:
 //            product.cuh multiplies them, in either format, and says what a block is and in which order it sums.
 // Normalise  A picture of floats may be taken through batch norm and the leaky rectifier on its way: normalise.cuh. (One of
@@ -27,7 +31,7 @@
 #include "normalise.cuh"
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
-// A number of three digits, of which the last two have bounds: (r, s, c) below (R, S, C), or (n, p, q) below (N, P, Q).
+// A number of three digits, of which the last two have bounds: (n, p, q) below (N, P, Q), or (r, s, c) below (R, S, D).
 struct Digits {
     int first, second, third;
 };
@@ -77,7 +81,7 @@ __device__ unsigned copy_pixels(
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
         const bool inside = (windows[u].inside & bits) == bits;
-        copy_async(tile.copied(u), windows[u].at + step, inside);
+        copy_async_cached(tile.copied(u), windows[u].at + step, inside);
         all_inside |= (unsigned)inside << u;
     }
     return all_inside;
@@ -89,13 +93,14 @@ __device__ int in_copies(int channels) { return (channels + COPY - 1) / COPY * C
 // ---- a picture of which something is pending, when it has landed ------------------------------------------------------
 constexpr bool FLOATS = BITS != 16;
 
-// This thread's floats of a tile are of four channels from `first` on; of the next tile, `step` further, modulo `channels`.
+// This thread's floats of a tile are of four channels from `first` on, and of others `step` further on after `left` tiles, and
+// then after every `taps`. Of channels that there are not it has zeros, which stay.
 struct Normaliser {
     const float* table;  // (3,channels)
-    int channels, first, step;
     float slope;
+    int channels, first, step, taps, left;
     template <class Tile> __device__ void operator()(Tile& tile, unsigned inside) {
-        const FourColumns columns = four_columns(table, channels, first);
+        const FourColumns columns = four_columns(table, channels, min(first, channels - 4));
         float4 mine[Tile::COPIES];  // all are loaded before one is waited for
 #pragma unroll
         for (int u = 0; u < Tile::COPIES; ++u) mine[u] = *reinterpret_cast<const float4*>(tile.copied(u));
@@ -104,20 +109,22 @@ struct Normaliser {
             mine[u] = normalise_four(mine[u], columns, slope);
             if (inside >> u & 1) *reinterpret_cast<float4*>(tile.copied(u)) = mine[u];
         }
+        if (--left) return;
+        left = taps;
         first += step;
-        if (first >= channels) first -= channels;
     }
 };
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
-// Tiles   a, b DepthTile: neighbouring d = (r, s, c) are neighbouring c of a window of x and of a filter of w.
+// Tiles   a, b DepthTile: neighbouring d are neighbouring c of a window of x and of a filter of w. If channels are fewer
+//         than a tile is deep, as colours are, it has as many neighbouring taps of a row `together` as it can.
 // With `moments`, which is for sums in one part, the tiles leave those too; else sums and squares are not looked at.
 // pending: x is rectified as it is read, or normalised by what comes after it (normalise.cuh); C = D then. If it is 0 nothing
 // of that is looked at.
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const Number* __restrict__ x,        // (N,H,W,D)
-    const Number* __restrict__ w,        // (K,R,S,D), that is (K, depth)
+    const Number* __restrict__ w,        // (K,R,S,D), that is (K, filter)
     float* __restrict__ y,               // (parts,N,P,Q,K), that is (parts, rows, K)
     float* sums,                         // (tiles of N P Q, K)
     float* squares,                      // (tiles of N P Q, K)
@@ -132,7 +139,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
     float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,C) if x is normalised
-    const int D = in_copies(C), rows = N * P * Q, depth = R * S * D;
+    const int D = in_copies(C), rows = N * P * Q, filter = R * S * D;
+    const int together = max(DEPTH / D, 1), taps_s = (S + together - 1) / together;  // those that a row's tiles begin with
+    const int taps = R * taps_s, depth = taps * ((D + DEPTH - 1) / DEPTH * DEPTH);
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
@@ -145,22 +154,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
     const int k = column0 + B::line(threadIdx.x);
-    int d = part.first * DEPTH + A::depth(threadIdx.x);  // that this thread copies next, of a and of b
-    Digits tap = digits(d, S, D);                        // the same as (r, s, c)
-    const Digits next = digits(DEPTH, S, D);
-    const Number* filter = w + (long long)k * depth;
+    Digits tile = digits(part.first, R, taps_s);  // that is copied next: c from first DEPTH on, under tap (second, third)
+    const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
+    const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
 
     const auto fill = [&](Tiles& stage) {
+        const int c = tile.first * DEPTH + c0, s = tile.third * together + next_s;
+        const bool beyond = c >= D || s >= S;
+        const Number* from = w + (long long)k * filter + (tile.second * S + s) * D + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
-            copy_async(stage.b.copied(u), filter + B::STEP * u * depth + d, d < depth && k + B::STEP * u < K);
-        const int step = (tap.first * W + tap.second) * D + tap.third;
-        const unsigned bits = bits_of_tap(tap.first, tap.second, d >= depth);
-        d += DEPTH;
-        tap = plus(tap, next, S, D);
+            copy_async(stage.b.copied(u), from + B::STEP * u * filter, !beyond && k + B::STEP * u < K);
+        const int step = (tile.second * W + s) * D + c;
+        const unsigned bits = bits_of_tap(tile.second, s, beyond);
+        tile = plus(tile, {0, 0, 1}, R, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
-    Normaliser normaliser = {table, C, tap.third, DEPTH % C, slope};
+    Normaliser normaliser = {table, slope, D, tile.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
     const auto begin = [&] {
         if (!FLOATS || !pending) return;
         make_table(pending, table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
@@ -183,7 +193,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
-// Tiles   a DepthTile: neighbouring d = (tap_r, tap_s, k) are neighbouring k of y; b LineTile: c of w.
+// Tiles   a DepthTile: neighbouring d are neighbouring k of y; b LineTile: c of w.
 // moments  as above, of each phase's tiles; pending  as above, of y: K = E then
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose(
     const Number* __restrict__ y,        // (N,P,Q,E)
@@ -210,7 +220,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     const int width = (W - j0 + stride - 1) / stride;            // its columns j0, j0 + stride, ... < W
     const int taps_r = (R - r0 + stride - 1) / stride;           // r0, r0 + stride, ... < R
     const int taps_s = (S - s0 + stride - 1) / stride;           // s0, s0 + stride, ... < S
-    const int D = in_copies(C), E = in_copies(K), rows = N * height * width, depth = taps_r * taps_s * E;
+    const int D = in_copies(C), E = in_copies(K), rows = N * height * width;
+    const int taps = taps_r * taps_s, depth = taps * ((E + DEPTH - 1) / DEPTH * DEPTH);
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
     const Part part = part_of(number, parts, depth);
@@ -224,26 +235,24 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
         windows[u].at = y + offset(out.first, p, q, P, Q, E);
         windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
-    // (tap_r, tap_s, k) that this thread copies next, of a and of b
-    Digits tap_a = digits(part.first * DEPTH + A::depth(threadIdx.x), max(taps_s, 1), E);
-    Digits tap_b = digits(part.first * DEPTH + B::depth(threadIdx.x), max(taps_s, 1), E);
-    const Digits next_a = digits(DEPTH, max(taps_s, 1), E), next_b = digits(B::STEP, max(taps_s, 1), E);
-    const int c = column0 + B::line(threadIdx.x);
+    // That is copied next: k from first DEPTH on, under tap (second, third) of the phase
+    Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));
+    const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
     const auto fill = [&](Tiles& stage) {
+        const int r = r0 + tile.second * stride, s = s0 + tile.third * stride;
+        const int k_a = tile.first * DEPTH + A::depth(threadIdx.x), k_b = tile.first * DEPTH + B::depth(threadIdx.x);
+        const Number* from = w + offset(k_b, r, s, R, S, D) + c;
 #pragma unroll
-        for (int u = 0; u < B::COPIES; ++u) {
-            const int r = r0 + tap_b.first * stride, s = s0 + tap_b.second * stride;
-            const Number* from = w + offset(tap_b.third, r, s, R, S, D) + c;
-            copy_async(stage.b.copied(u), from, tap_b.first < taps_r && tap_b.third < K && c < D);
-            tap_b = plus(tap_b, next_b, taps_s, E);
-        }
-        const int step = tap_a.third - (tap_a.first * Q + tap_a.second) * E;
-        const unsigned bits = bits_of_tap(tap_a.first, tap_a.second, tap_a.first >= taps_r);
-        tap_a = plus(tap_a, next_a, taps_s, E);
+        for (int u = 0; u < B::COPIES; ++u)
+            copy_async(stage.b.copied(u), from + u * next_b, k_b + B::STEP * u < K && c < D);
+        const int step = k_a - (tile.second * Q + tile.third) * E;
+        const unsigned bits = bits_of_tap(tile.second, tile.third, k_a >= E);
+        tile = plus(tile, {0, 0, 1}, taps_r, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
-    Normaliser normaliser = {table, K, tap_a.third, DEPTH % K, slope};
+    Normaliser normaliser = {
+        table, slope, E, tile.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
     const auto begin = [&] {
         if (!FLOATS || !pending) return;
         make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
@@ -319,8 +328,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     };
     const bool of_x = FLOATS && pending && picture == X, of_y = FLOATS && pending && picture == Y;
     // A thread's channels are the same in all turns.
-    Normaliser normaliser_x = {table, TILE_COLUMNS, B::line(threadIdx.x), 0, slope};
-    Normaliser normaliser_y = {table, TILE_ROWS, A::line(threadIdx.x), 0, slope};
+    Normaliser normaliser_x = {table, slope, TILE_COLUMNS, B::line(threadIdx.x), 0, 1, 1};
+    Normaliser normaliser_y = {table, slope, TILE_ROWS, A::line(threadIdx.x), 0, 1, 1};
     const auto begin = [&] {
         const auto c = [&](int line) { return (column0 + line) % C; };
         const auto k = [&](int line) { return min(row0 + line, K - 1); };

@@ -1,6 +1,7 @@
 // tensor_cores.cuh: the instructions that C++ has no word for, each beside what it means on the host (emulated.h).
 //
-// Copies    copy_async, close_copies, wait_copies      16 bytes of global memory to shared memory while the thread goes on
+// Copies    copy_async, copy_async_cached,             16 bytes of global memory to shared memory while the thread goes on
+//           close_copies, wait_copies
 // Rounding  tf32, bf16_pair                            float32 to the tensor cores' operands
 // Products  load_pieces, load_pieces_transposed,       a warp multiplies small matrices together
 //           mma_tf32, mma_bf16
@@ -24,6 +25,17 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool insi
         "cp.async.cg.shared.global [%0], [%1], 16, %2;"
         :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from),
            "r"(inside ? 16 : 0));  // so many of the bytes are read, the others are 0
+#endif
+}
+
+// The same, and the multiprocessor's L1 cache keeps them: for what it will copy again soon.
+__device__ __forceinline__ void copy_async_cached(void* to, const void* from, bool inside) {
+#ifdef EMULATED
+    start_copy(to, inside ? from : nullptr);
+#else
+    asm volatile(
+        "cp.async.ca.shared.global [%0], [%1], 16, %2;"
+        :: "r"((unsigned)__cvta_generic_to_shared(to)), "l"(from), "r"(inside ? 16 : 0));
 #endif
 }
 
