@@ -31,7 +31,8 @@
 #include "normalise.cuh"
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
-// A number of three digits, of which the last two have bounds: (n, p, q) below (N, P, Q), or (r, s, c) below (R, S, D).
+// A number of three digits, of which the last two have bounds: (n, p, q) below (N, P, Q), (r, s, c) below (R, S, D), or a
+// tile's place in a sum, (chunk, r, s).
 struct Digits {
     int first, second, third;
 };
@@ -154,7 +155,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
     const int k = column0 + B::line(threadIdx.x);
-    Digits tile = digits(part.first, R, taps_s);  // that is copied next: c from first DEPTH on, under tap (second, third)
+    Digits tile = digits(part.first, R, taps_s);  // that is copied next
     const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
     const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
 
@@ -235,8 +236,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
         windows[u].at = y + offset(out.first, p, q, P, Q, E);
         windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
-    // That is copied next: k from first DEPTH on, under tap (second, third) of the phase
-    Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));
+    Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));  // that is copied next
     const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
     const auto fill = [&](Tiles& stage) {
