@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.launch import Source
 
-__all__ = ["Format"]
+__all__ = ["Format", "number_cuh"]
 
 
 class Format:
@@ -34,8 +34,13 @@ class Format:
         return -(-channels // self.copy) * self.copy
 
 
+def number_cuh(number: str) -> str:
+    """The text of number.cuh: what tiles are made of, a C++ type, and how many of them a copy of 16 bytes has."""
+    return f"typedef {number} Number;\nconstexpr int COPY = 16 / sizeof(Number);\n"
+
+
 @functools.cache
 def sources(number: str) -> dict[str, Source]:
     """By their names, of Numbers of this C++ type."""
-    written = {"number.cuh": f"typedef {number} Number;"}
+    written = {"number.cuh": number_cuh(number)}
     return {file: Source(__package__, file, written=written) for file in ("pipeline.cu", "operand.cu")}

@@ -15,7 +15,6 @@
 #include "number.cuh"
 
 constexpr int BLOCK = 256, EACH = 4;
-constexpr int COPY = 16 / sizeof(Number);
 
 // COPY floats of a row, of which `left` are there; 0 for the others. aligned: it begins at a multiple of 16 bytes.
 __device__ void load(float (&numbers)[COPY], const float* from, int left, bool aligned) {

@@ -25,7 +25,6 @@
 // Sums       The grid's last axis splits a long sum into `parts`, for grids that would leave multiprocessors idle; each
 //            writes an `out` of its own, and parts.py adds them up.
 
-#include "number.cuh"  // of which type a Number is: format.py
 #include "product.cuh"
 #include "moments.cuh"
 #include "normalise.cuh"
@@ -97,7 +96,7 @@ constexpr bool FLOATS = BITS != 16;
 // This thread's floats of a tile are of four channels from `first` on, and of others `step` further on after `left` tiles, and
 // then after every `taps`. Of channels that there are not it has zeros, which stay.
 struct Normaliser {
-    const float* table;  // (3,channels)
+    float* table;  // (3,channels)
     float slope;
     int channels, first, step, taps, left;
     template <class Tile> __device__ void operator()(Tile& tile, unsigned inside) {
@@ -115,6 +114,27 @@ struct Normaliser {
         first += step;
     }
 };
+
+// All tiles of a sum whose a is pixels, of which `pending` is still to be done, by a thread's normaliser.
+template <class Tiles, class Fill>
+__device__ void multiply_pixels(
+    Tiles* stages, int tiles, Fill fill, Sums& sum, Normaliser normaliser, int pending,
+    const float* __restrict__ scale,     // (channels,)
+    const float* __restrict__ shift,     // (channels,)
+    const float* __restrict__ mean,      // (channels,)
+    const float* __restrict__ variance,  // (channels,)
+    float eps) {
+    const auto begin = [&] {
+        if (!FLOATS || !pending) return;
+        const auto all = [](int channel) { return channel; };
+        make_table(pending, normaliser.table, normaliser.channels, all, scale, shift, mean, variance, eps);
+        __syncthreads();
+    };
+    const auto landed = [&](Tiles& stage, unsigned inside) {
+        if (FLOATS && pending) normaliser(stage.a, inside);
+    };
+    multiply(stages, tiles, fill, sum, begin, landed);
+}
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (THREADS)
@@ -172,16 +192,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         return copy_pixels(stage.a, windows, step, bits);
     };
     Normaliser normaliser = {table, slope, D, tile.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
-    const auto begin = [&] {
-        if (!FLOATS || !pending) return;
-        make_table(pending, table, C, [](int c) { return c; }, scale, shift, mean, variance, eps);
-        __syncthreads();
-    };
-    const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (FLOATS && pending) normaliser(stage.a, inside);
-    };
     Sums sum = {};
-    multiply(stages, part.last - part.first, fill, sum, begin, landed);
+    multiply_pixels(
+        stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
 
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
@@ -253,16 +266,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     };
     Normaliser normaliser = {
         table, slope, E, tile.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
-    const auto begin = [&] {
-        if (!FLOATS || !pending) return;
-        make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
-        __syncthreads();
-    };
-    const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (FLOATS && pending) normaliser(stage.a, inside);
-    };
     Sums sum = {};
-    multiply(stages, part.last - part.first, fill, sum, begin, landed);
+    multiply_pixels(
+        stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
 
     x += number * offset(N, 0, 0, H, W, C);
     store_sums<A, B>(sum, row0, column0, rows, C, [&](int row) {

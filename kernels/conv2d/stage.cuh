@@ -1,7 +1,7 @@
 // stage.cuh: the tiles of two matrices in shared memory, as they are copied there and as they are read
 //
-// Number     what the matrices are made of: float, or unsigned short, which holds a bf16 (number.cuh). A copy is of 16
-//            bytes: COPY neighbours, 4 or 8.
+// Number     what the matrices are made of: float, or unsigned short, which holds a bf16. A copy is of 16 bytes: COPY
+//            neighbours, 4 or 8. (number.cuh, which format.py writes)
 // Tiles      A tile lies as its matrix lies in memory, its rows a little apart:
 //              DepthTile (LINES, DEPTH + COPY)  where neighbours in d are neighbours in memory
 //              LineTile  (DEPTH, LINES + 8)     where neighbouring lines are
@@ -16,7 +16,7 @@
 //              four for four blocks. Rows of LINES + 8 floats begin 8 banks apart; 8 lanes with 2 g and 4 t take each
 //              four once.
 
-constexpr int COPY = 16 / sizeof(Number);  // numbers of a copy
+#include "number.cuh"
 
 template <int NUMBERS> struct alignas(4 * NUMBERS) Run {  // neighbouring floats, read or written at once
     float at[NUMBERS];
@@ -41,6 +41,19 @@ enum Operand { A_ROWS, B_COLUMNS };
 template <Operand OPERAND> __device__ int block_of(int piece) { return OPERAND == A_ROWS ? piece % 2 : piece / 2; }
 template <Operand OPERAND> __device__ int half_of(int piece) { return OPERAND == A_ROWS ? piece / 2 : piece % 2; }
 
+// Of BLOCKS blocks, two at a time: read(b, half, pieces) has the lanes of a piece read this half of block b.
+template <Operand OPERAND, int BLOCKS, class Read>
+__device__ void load_blocks(int lane, unsigned (&block)[BLOCKS][2], Read read) {
+    const int which = block_of<OPERAND>(lane / 8), half = half_of<OPERAND>(lane / 8);
+#pragma unroll
+    for (int b = 0; b < BLOCKS; b += 2) {
+        unsigned pieces[4];
+        read(b + which, half, pieces);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) block[b + block_of<OPERAND>(i)][half_of<OPERAND>(i)] = pieces[i];
+    }
+}
+
 struct InOrder {  // block b is lines 8 b + g
     static constexpr int RUN = 2;  // a lane's columns of out come in runs of so many neighbours
     static __device__ int line_of(int b, int g) { return 8 * b + g; }
@@ -64,14 +77,9 @@ template <int LINES> struct DepthTile : InOrder {
     // Of each block, for lane (g, t): of its line g, the 4 bytes t from depth d on, and from depth d + COPY on.
     template <Operand OPERAND, int BLOCKS>
     __device__ void load(int first, int d, int lane, unsigned (&block)[BLOCKS][2]) const {
-        const int which = block_of<OPERAND>(lane / 8), half = half_of<OPERAND>(lane / 8);
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b += 2) {
-            unsigned pieces[4];
-            load_pieces(&at[first + line_of(b + which, lane % 8)][d + half * COPY], pieces);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) block[b + block_of<OPERAND>(i)][half_of<OPERAND>(i)] = pieces[i];
-        }
+        load_blocks<OPERAND>(lane, block, [&](int b, int half, unsigned(&pieces)[4]) {
+            load_pieces(&at[first + line_of(b, lane % 8)][d + half * COPY], pieces);
+        });
     }
 
     // Of four blocks, floats: depths d to d + 3 of line g.
@@ -103,14 +111,9 @@ template <int LINES> struct LineTile : LineOrder {
     template <Operand OPERAND, int BLOCKS>
     __device__ void load(int first, int d, int lane, unsigned (&block)[BLOCKS][2]) const {
 #if BITS == 16
-        const int which = block_of<OPERAND>(lane / 8), half = half_of<OPERAND>(lane / 8);
-#pragma unroll
-        for (int b = 0; b < BLOCKS; b += 2) {
-            unsigned pieces[4];
-            load_pieces_transposed(&at[d + half * COPY + lane % 8][first + line_of(b + which, 0)], pieces);
-#pragma unroll
-            for (int i = 0; i < 4; ++i) block[b + block_of<OPERAND>(i)][half_of<OPERAND>(i)] = pieces[i];
-        }
+        load_blocks<OPERAND>(lane, block, [&](int b, int half, unsigned(&pieces)[4]) {
+            load_pieces_transposed(&at[d + half * COPY + lane % 8][first + line_of(b, 0)], pieces);
+        });
 #else
         const int g = lane / 4, t = lane % 4;
 #pragma unroll

@@ -14,8 +14,6 @@
 // Launch  grid (blocks of rows, of columns, parts * points), block (THREADS)
 // Sums    As in pipeline.cu a long sum may fall into `parts`, each with an `out` of its own.
 
-typedef float Number;
-
 #include "product.cuh"
 
 // Starts to copy the tile that begins at (line0, d0) of a matrix (lines, depth), whose neighbours in d are neighbours.

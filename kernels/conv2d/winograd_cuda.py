@@ -8,6 +8,7 @@ than the filters', or than AT_ONCE if that is more. So pictures go through in gr
 from __future__ import annotations
 
 from kernels.conv2d import fp32_direct
+from kernels.conv2d.format import number_cuh
 from kernels.conv2d.operand import operand
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import Tile, plan
@@ -16,7 +17,7 @@ from kernels.launch import Source, empty, multiprocessors
 
 __all__ = ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
 
-SOURCE = Source(__package__, "winograd.cu")
+SOURCE = Source(__package__, "winograd.cu", written={"number.cuh": number_cuh("float")})
 AT_ONCE = 64 << 20  # bytes: blocks enough for a GPU, and few enough that much of it is in the L2 cache when it is read
 
 
