@@ -52,6 +52,23 @@ def test_signature():
     assert list(SOURCE.kernels) == ["scale"]
 
 
+def test_a_type_of_two_names(emulated):
+    """A typedef is looked up, also in an include that Python writes: arrays are checked against the type it names."""
+    text = '#include "number.cuh"\nextern "C" __global__ void first(const Number* x, Number* y) { y[0] = x[0]; }'
+    for number, dtype in [("float", np.float32), ("unsigned short", np.uint16)]:
+        source = Source("tests", "first.cu", text=text, written={"number.cuh": f"typedef {number} Number;"})
+        assert [(p.ctype, p.cpp) for p in source.kernels["first"]] == [
+            (number, f"const {number}*"), (number, f"{number}*")
+        ]  # fmt: skip
+        x, y = np.array([3, 4], dtype), np.zeros(1, dtype)
+        source.launch("first", (1,), (1,), x, y)
+        assert y[0] == 3
+        with pytest.raises(TypeError, match=f"x is int32, and must be {np.dtype(dtype)}"):
+            source.launch("first", (1,), (1,), x.astype(np.int32), y)
+    with pytest.raises(ValueError, match="parameter `const Number\\* x` is not one of float"):
+        Source("tests", "first.cu", text=text, written={"number.cuh": "typedef wide Number;"})
+
+
 TABLES = """
 #include "../launch/table.cuh"
 extern "C" __global__ void add_up(const Table<const float*> x, const __grid_constant__ Table<int> n, float* total) {
