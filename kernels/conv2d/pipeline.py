@@ -161,6 +161,6 @@ def of_every_pixel(moments, w):
 
 
 def suits(filters):
-    """Whether with filters of shape (K,R,S,C) y's channels come in fours, as they are stored, and its taps fit."""
+    """Whether, with filters of shape (K,R,S,C), K comes in fours, as y is stored, and a window's taps fit in a word."""
     k, r, s, _ = filters
     return k % 4 == 0 and max(r, s) <= 15
