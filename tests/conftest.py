@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 import kernels
 from kernels.launch import nvrtc as compiler
@@ -17,6 +18,7 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    threadpool_limits(1, "blas")  # whose other threads spin while they wait, on the cores of the other tests
     if config.getoption("--no-pool"):
         import cupy
 

@@ -10,7 +10,7 @@ import time
 import cases
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import kernels
 from kernels import memory, threads
@@ -173,6 +173,7 @@ def test_a_forked_child_has_threads_of_its_own():
 
 def test_no_more_threads_than_asked_for():
     """The BLAS computes in the thread that calls it, and a smaller team lets its helpers go."""
+    threadpool_limits(2, "blas")
     threads.use_threads(5)
     threads.share(lambda first, last: None, 10)
     assert threads.thread_count() == 5

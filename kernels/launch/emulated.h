@@ -49,31 +49,34 @@ static inline float __uint_as_float(unsigned bits) {
 static void __syncthreads(int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
 static void __syncwarp(unsigned mask = ~0u, int line = __builtin_LINE()) { wait_at(AT_WARP_BARRIER, mask, line); }
 
-static int lane() { return (current - fibers) % WARP; }
+static int lane() { return current->number % WARP; }
+
+struct Slot {
+    uint64_t words[3];  // what a lane hands to others: at most 24 bytes at once
+};
+static Slot slots[2][MAX_THREADS];
 
 // Lays out a value for the other lanes and waits until each lane of the mask has. Returns the slot that it is in. Two
 // slots in turn are enough: no lane comes to the call after the next, which writes this slot again, before every lane
 // has come to the next and so has read.
 template <class T> static unsigned hand_out(unsigned mask, const T& value, int line) {
-    static_assert(sizeof(T) <= sizeof(Fiber::slots[0]), "a slot has 24 bytes");
+    static_assert(sizeof(T) <= sizeof(Slot), "a slot has 24 bytes");
     const unsigned slot = current->turn;
     current->turn = 1 - slot;
-    memcpy(current->slots[slot], &value, sizeof(T));
+    memcpy(&slots[slot][current->number], &value, sizeof(T));
     wait_at(AT_WARP_BARRIER, mask, line);
     return slot;
 }
 
 // What lane `source` has laid out there.
-template <class T> static T take(int source, unsigned slot) {
-    T value;
-    memcpy(&value, (current - lane() + source)->slots[slot], sizeof(T));
-    return value;
+template <class T> static const T& handed_out(int source, unsigned slot) {
+    return reinterpret_cast<const T&>(slots[slot][current->number / WARP * WARP + source]);
 }
 
 // The value of lane `source`; NaN (all bits set) if the mask does not name it.
 template <class T> static T exchange(unsigned mask, T value, int source, int line) {
     const unsigned slot = hand_out(mask, value, line);
-    if (mask >> source & 1) return take<T>(source, slot);
+    if (mask >> source & 1) return handed_out<T>(source, slot);
     memset(&value, 0xff, sizeof(T));
     return value;
 }
@@ -113,17 +116,17 @@ static std::vector<Copy> under_way[MAX_THREADS];
 static unsigned copy_group[MAX_THREADS];  // of the copies that a thread starts now
 
 static void start_copy(void* to, const void* from) {
-    const size_t thread = current - fibers;
+    const unsigned thread = current->number;
     if ((uintptr_t)to % COPIED || (uintptr_t)from % COPIED) return tell("a copy of %zu bytes is not aligned to them", COPIED);
     memset(to, 0xff, COPIED);
     under_way[thread].push_back({to, from, copy_group[thread]});
 }
 
-static void close_copy_group() { ++copy_group[current - fibers]; }
+static void close_copy_group() { ++copy_group[current->number]; }
 
 // Lands all of this thread's copies but those of the `pending` newest closed groups and of the group that is open.
 static void land_copies(unsigned pending) {
-    const size_t thread = current - fibers;
+    const unsigned thread = current->number;
     std::vector<Copy> still;
     for (const Copy& copy : under_way[thread]) {
         if (copy.group + pending >= copy_group[thread])

@@ -40,17 +40,16 @@ static uint3 place(unsigned index, dim3 box) { return {index % box.x, index / bo
 enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, RETURNED };
 
 struct Fiber {
-    char* stack;           // STACK bytes, the lowest page unreadable
-    ucontext_t beginning;  // where its first turn starts
-    bool begun;            // afterwards
-    jmp_buf here;          // says where it goes on
-    void* sanitizer;       // the sanitizer's notes on this stack
-    uint3 index;           // threadIdx
+    char* stack;      // STACK bytes, the lowest page unreadable
+    bool begun;       // it has had its first turn
+    jmp_buf here;     // says where it goes on
+    void* sanitizer;  // the sanitizer's notes on this stack
+    unsigned number;  // of the thread in its block
+    uint3 index;      // threadIdx
     State state;
-    int line;              // of the barrier where it waits
-    unsigned mask;         // of the warp barrier where it waits
-    unsigned turn;         // 0 or 1: which of its two slots it uses next
-    uint64_t slots[2][3];  // what it hands to other lanes: at most 24 bytes at once
+    int line;         // of the barrier where it waits
+    unsigned mask;    // of the warp barrier where it waits
+    unsigned turn;    // 0 or 1: which of its two slots it uses next
 };
 
 static Fiber fibers[MAX_THREADS];
@@ -80,14 +79,25 @@ static void live() {
     }
 }
 
+// A fiber's first turn, on its own stack.
+static void begin(Fiber* fiber) {
+    static ucontext_t beginning;
+    fiber->begun = true;
+    getcontext(&beginning);
+    beginning.uc_stack.ss_sp = fiber->stack;
+    beginning.uc_stack.ss_size = STACK;
+    beginning.uc_link = nullptr;
+    makecontext(&beginning, live, 0);
+    setcontext(&beginning);
+}
+
 static __attribute__((noinline)) void resume(Fiber* fiber) {
     current = fiber;
     threadIdx = fiber->index;
     __sanitizer_start_switch_fiber(&scheduler_sanitizer, fiber->stack, STACK);
     if (_setjmp(scheduler) == 0) {
         if (fiber->begun) _longjmp(fiber->here, 1);
-        fiber->begun = true;
-        setcontext(&fiber->beginning);
+        begin(fiber);
     }
     __sanitizer_finish_switch_fiber(scheduler_sanitizer, nullptr, nullptr);
 }
@@ -100,11 +110,6 @@ static bool prepare(Fiber* fiber) {
         fiber->stack = (char*)memory;
     }
     __asan_unpoison_memory_region(fiber->stack, STACK);
-    getcontext(&fiber->beginning);
-    fiber->beginning.uc_stack.ss_sp = fiber->stack;
-    fiber->beginning.uc_stack.ss_size = STACK;
-    fiber->beginning.uc_link = nullptr;
-    makecontext(&fiber->beginning, live, 0);
     fiber->begun = false;
     return true;
 }
@@ -154,7 +159,7 @@ static bool open_warp_barriers(unsigned threads) {
     do {
         for (unsigned t = 0; t < threads; ++t) {
             if (t % WARP == 0) held = shuffle_state && random_number() % 2;
-            if (fibers[t].state != AT_WARP_BARRIER || !warp_is_complete(t, threads)) continue;
+            if (fibers[t].state != AT_WARP_BARRIER || (held && complete) || !warp_is_complete(t, threads)) continue;
             complete = true;
             if (held) continue;
             for (unsigned lane = 0; lane < WARP; ++lane)
@@ -247,6 +252,7 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     for (unsigned t = 0; t < MAX_THREADS; ++t) {
         if (fibers[t].stack ? interrupted : t < threads)
             if (!prepare(&fibers[t])) return "no memory for the threads' stacks";
+        fibers[t].number = t;
         fibers[t].index = place(t, blockDim);
     }
 

@@ -94,7 +94,7 @@ __device__ __forceinline__ void load_pieces(const void* row, unsigned (&pieces)[
 #ifdef EMULATED
     const unsigned slot = hand_out(~0u, row, __builtin_LINE());
     for (int piece = 0; piece < 4; ++piece)
-        memcpy(&pieces[piece], (const char*)take<const void*>(8 * piece + lane() / 4, slot) + 4 * (lane() % 4), 4);
+        memcpy(&pieces[piece], (const char*)handed_out<const void*>(8 * piece + lane() / 4, slot) + 4 * (lane() % 4), 4);
 #else
     asm volatile(
         "ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
@@ -108,7 +108,7 @@ __device__ __forceinline__ void load_pieces(const void* row, unsigned (&pieces)[
 __device__ __forceinline__ void load_pieces_transposed(const unsigned short* row, unsigned (&pieces)[4]) {
 #ifdef EMULATED
     const unsigned slot = hand_out(~0u, row, __builtin_LINE());
-    const auto number = [slot](int row) { return (unsigned)take<const unsigned short*>(row, slot)[lane() / 4]; };
+    const auto number = [slot](int row) { return (unsigned)handed_out<const unsigned short*>(row, slot)[lane() / 4]; };
     for (int piece = 0; piece < 4; ++piece) {
         const int first = 8 * piece + 2 * (lane() % 4);
         pieces[piece] = number(first + 1) << 16 | number(first);
@@ -139,30 +139,32 @@ struct Operands {
     unsigned a[4], b[2];
 };
 
+// The number of depth d in a register: all of it, cut to TF32, or one of two bf16.
+template <bool BF16> static float as_float(unsigned bits, int d) {
+    return __uint_as_float(BF16 ? (d % 2 ? bits >> 16 : bits) << 16 : bits & ~0x1fffu);
+}
+
 // sum += a b out of all lanes' registers.
-static void multiply_fragments(float (&sum)[4], const Operands& operands, bool bf16) {
+template <bool BF16> static void multiply_fragments(float (&sum)[4], const Operands& operands) {
+    constexpr int depth = BF16 ? 16 : 8;
     const unsigned slot = hand_out(~0u, operands, __LINE__);
-    const auto number = [bf16](unsigned bits, int d) {
-        bits = bf16 ? (d % 2 ? bits >> 16 : bits) << 16 : bits & ~0x1fffu;
-        float x;
-        memcpy(&x, &bits, 4);
-        return x;
-    };
-    for (int e = 0; e < 4; ++e) {
-        const int row = lane() / 4 + e / 2 * 8, column = lane() % 4 * 2 + e % 2;
-        for (int d = 0; d < (bf16 ? 16 : 8); ++d) {
-            const int t = bf16 ? d / 2 % 4 : d % 4, upper = bf16 ? d / 8 : d / 4;  // where d is
-            const unsigned a = take<Operands>(row % 8 * 4 + t, slot).a[row / 8 + 2 * upper];
-            const unsigned b = take<Operands>(column * 4 + t, slot).b[upper];
-            sum[e] += number(a, d) * number(b, d);
+    const int g = lane() / 4, t = lane() % 4;
+    float a[2][depth], b[2][depth];  // rows and columns that meet in this lane's sums
+    for (int d = 0; d < depth; ++d) {
+        const int holder = BF16 ? d / 2 % 4 : d % 4, upper = 2 * d / depth;  // where depth d is
+        for (int half = 0; half < 2; ++half) {
+            a[half][d] = as_float<BF16>(handed_out<Operands>(4 * g + holder, slot).a[half + 2 * upper], d);
+            b[half][d] = as_float<BF16>(handed_out<Operands>(4 * (2 * t + half) + holder, slot).b[upper], d);
         }
     }
+    for (int e = 0; e < 4; ++e)
+        for (int d = 0; d < depth; ++d) sum[e] += a[e / 2][d] * b[e % 2][d];
 }
 #endif
 
 __device__ __forceinline__ void mma_tf32(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
 #ifdef EMULATED
-    multiply_fragments(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, false);
+    multiply_fragments<false>(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}});
 #else
     asm(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
@@ -174,7 +176,7 @@ __device__ __forceinline__ void mma_tf32(float (&sum)[4], const unsigned (&a)[4]
 
 __device__ __forceinline__ void mma_bf16(float (&sum)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
 #ifdef EMULATED
-    multiply_fragments(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}}, true);
+    multiply_fragments<true>(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}});
 #else
     asm(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
