@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder"]
+__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync"]
 
 UNFINISHED = ".tmp"  # is how the name of a file ends that is still being written
 
@@ -82,6 +82,12 @@ def remove_unfinished(folder: Path, hours: float = 0) -> None:
         with contextlib.suppress(FileNotFoundError):  # its writer has just finished
             if path.is_file() and path.stat().st_mtime <= latest:
                 path.unlink()
+
+
+def sync(path: Path) -> None:
+    """What was written to the file is on the disk now; if there is no such file, nothing was."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _beside(path: Path) -> Path:

@@ -6,7 +6,7 @@ import collections
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from tqdm import tqdm
 
@@ -14,11 +14,12 @@ from minigan.options import Settings
 from minigan.reporter import Reporter
 from minigan.run import Run
 
-__all__ = ["MEASURED", "Progress"]
+__all__ = ["MEASURED", "Progress", "Seldom"]
 
 MEASURED = ("seconds", "images_per_second", "memory_mib")  # of a row: the machine's, and of each run its own
 
 WINDOW = 20  # shown steps that the speed is measured over
+SHARE = 1 / 20  # of the time, that `Seldom` takes
 
 
 class Progress:
@@ -113,3 +114,21 @@ class Progress:
         lines = {outcome: f"at step {self.step:,}, epoch {self.epoch:.2f}, after {time_taken} of training", **found}
         self.reporter.write("\n".join(f"{label:<9} {text}" for label, text in lines.items()))
         self.reporter.say("end", outcome=outcome, step=self.step, seconds=round(self.seconds, 3), **found)
+
+
+class Seldom:
+    """Does something as often as it is asked to, unless it would take more than `SHARE` of all time.
+
+    A GPU may have done the steps of a sampling interval before a plot of them is drawn.
+    """
+
+    def __init__(self, act: Callable[[], None]):
+        self.act, self.not_before = act, -math.inf
+
+    def __call__(self, last: bool) -> None:
+        """last: it is done whenever it was done before."""
+        began = time.monotonic()
+        if last or began >= self.not_before:
+            self.act()
+            ended = time.monotonic()
+            self.not_before = ended + (ended - began) * (1 - SHARE) / SHARE

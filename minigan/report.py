@@ -1,8 +1,9 @@
 """A run on one page:  python -m minigan.report runs/DATE-TIME
 
-`minigan.train` writes report.html at each sample. It is made of what is in the run's folder and of nothing else, so
-that it can be had of an older run too. It needs no network and no other file. It stays below 5 MB, however long the
-run: of many samples it shows every second, fourth, eighth one and so on, with the first and the newest.
+`minigan.train` writes report.html at each sample, unless that would take more than a twentieth of its time. It is made
+of what is in the run's folder and of nothing else, so that it can be had of an older run too. It needs no network and
+no other file. It stays below 5 MB, however long the run: of many samples it shows every second, fourth, eighth one and
+so on, with the first and the newest.
 """
 
 from __future__ import annotations

@@ -28,12 +28,13 @@ import numpy as np
 from minigan import checkpoint, pictures
 from minigan.checkpoint import FORMAT, Checkpoint, Newer, NotWhole, refuse_newer
 from minigan.errors import UserError
-from minigan.files import UNFINISHED, remove_unfinished, replacing
+from minigan.files import UNFINISHED, remove_unfinished, replacing, sync
 from minigan.options import Settings, kept_settings
 from minigan.sources import printable
 
 __all__ = ["Run", "free_folder"]
 
+LOGS = ("log.jsonl", "doctor.jsonl")  # files of rows
 LOCK = ("lock", "process")  # files in checkpoints/ by which one process keeps the others out
 
 
@@ -167,9 +168,11 @@ class Run:
         return {name: paths[-1] for name, paths in found.items() if paths and paths[-1].exists()}
 
     def save_checkpoint(self, step: int, arrays: Mapping[str, np.ndarray], state: Mapping) -> Path:
-        """Write it whole, or not at all."""
+        """Write it whole, or not at all. The rows of before are on the disk then, too."""
         path = self._checkpoint(step)
         with self._writing():
+            for name in LOGS:
+                sync(self.folder / name)
             checkpoint.save(path, arrays, state)
         return path
 
@@ -235,11 +238,9 @@ class Run:
         return path
 
     def log(self, row: Mapping, name: str = "log.jsonl") -> None:
-        """Add a row to log.jsonl, or to another file of rows. It is on the disk before any checkpoint after it."""
+        """Add a row to log.jsonl, or to another file of rows; whoever reads the file finds it there."""
         with self._writing(), (self.folder / name).open("a") as file:
             file.write(json.dumps(row) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
     def rows(self, name: str = "log.jsonl") -> list[dict]:
         """The log so far, or another file of rows. A last line without an end is none yet.

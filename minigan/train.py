@@ -31,7 +31,7 @@ from minigan.losses import discriminator_loss, generator_loss
 from minigan.models import PRESETS, networks, sample_z
 from minigan.optim import Adam
 from minigan.options import Settings
-from minigan.progress import Progress
+from minigan.progress import Progress, Seldom
 from minigan.random import Random
 from minigan.reporter import Reporter
 from minigan.run import Run, free_folder
@@ -153,7 +153,7 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings, say = game.settings, progress.reporter.say
     steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # who reads scores waits for the device
-    finite, over = game.step_count, False
+    finite, over, look = game.step_count, False, Seldom(lambda: draw(run))
     with Interrupt() as interrupt, progress, batches:
         doctor = Doctor(game, batches, run, say)
         if game.step_count == 0:
@@ -176,14 +176,19 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
                 game.check(run)
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
                 doctor.visit(last=over)
-                run.plot()
-                report.write(run)
+                look(last=over)
             if over or step % (settings.save_every * batches.per_epoch) == 0:
                 say("checkpoint", step=step, path=game.save(run, progress.seconds))
                 archived = settings.archive_every and settings.archive_every * batches.per_epoch
                 run.keep_checkpoints(step, settings.keep, archived)
     run.end("stopped" if interrupt.asked else "done")
     progress.end(run)
+
+
+def draw(run: Run) -> None:
+    """What is made of a run's files, to be looked at."""
+    run.plot()
+    report.write(run)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:

@@ -32,7 +32,7 @@ from minigan import checkpoint, command, data, faces, generate, options, picture
 from minigan.autograd import Tensor, grad
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
-from minigan.progress import MEASURED
+from minigan.progress import MEASURED, Seldom
 from minigan.run import Run
 from minigan.steps import Steps
 from minigan.table import layer_table
@@ -231,6 +231,31 @@ def test_samples_come_from_the_same_z_and_change_nothing():
 
 
 # ---- a run -------------------------------------------------------------------
+
+
+def test_looking_takes_a_twentieth_of_the_time(monkeypatch):
+    """Where steps are quick, plot and page are not drawn at each sample; where they are slow, they are, and at the end
+    in any case."""
+    clock, drawn = 0.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: clock)
+
+    def draw():
+        nonlocal clock
+        drawn.append(clock)
+        clock += 1.0
+
+    look = Seldom(draw)
+    for interval, expected in ((1.0, [0.0, 20.0, 40.0]), (30.0, [72.0, 103.0, 134.0])):
+        del drawn[:]
+        while len(drawn) < 3:
+            look(last=False)
+            clock += interval
+        assert drawn == pytest.approx(expected)
+    clock -= 29.0
+    look(last=False)
+    assert len(drawn) == 3
+    look(last=True)
+    assert len(drawn) == 4
 
 
 def test_what_a_run_leaves(folder, capsys, monkeypatch):
