@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 from kernels.memory import peak_memory
@@ -100,7 +102,10 @@ class Contestant:
 
 
 def _serve(pipe, make: Callable[..., Callable], arguments: tuple) -> None:
-    """The life of a contestant's process: a turn for each message, until the pipe is closed."""
+    """The life of a contestant's process: a turn for each message, until the pipe is closed.
+
+    Where it fails, why in one line and then its traceback are its last answer.
+    """
     try:
         play = make(*arguments)
         while True:
@@ -112,5 +117,5 @@ def _serve(pipe, make: Callable[..., Callable], arguments: tuple) -> None:
             result = play(*arguments)
             pipe.send((time.perf_counter() - start, peak_memory(), result))
     except Exception as error:
-        pipe.send((None, 0, f"{type(error).__name__}: {error}"))
-        raise
+        pipe.send((None, 0, f"{type(error).__name__}: {error}\n{traceback.format_exc()}"))
+        sys.exit(1)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 __all__ = ["shapes", "table"]
 
-LINE = "  {:<18}{:<28}{:<26}{:>9}{:>9}{:>8}{:>8}  {:<6}{:>8}"
+LINE = "  {:<18}{:<34}{:<26}{:>9}{:>9}{:>8}{:>8}  {:<6}{:>8}"
 LEGEND = """
 ms        median; before every call the caches are filled with something else
 GFLOP/s   of the direct sum's multiplications and additions, even where an algorithm does with fewer
@@ -56,6 +57,11 @@ def _line(place: str, row: dict) -> str:
 
 
 def shapes(given: list[tuple[int, ...]], made: list[tuple[int, ...]]) -> str:
-    """Of the arrays that go in, each shape once, without vectors; where there are only those, what comes out."""
+    """Of the arrays that go in, each shape once, without vectors; where there are only those, what comes out.
+
+    Of more than a line has room for, how many numbers they have.
+    """
     chosen = [shape for shape in given if len(shape) > 1] or made
+    if len(chosen) > 3:
+        return f"{sum(map(math.prod, chosen)):,} in {len(chosen)} arrays"
     return " ".join("x".join(map(str, shape)) or "1" for shape in dict.fromkeys(map(tuple, chosen)))

@@ -316,6 +316,8 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     assert all(step["agreement"]["d_loss"] < 0.1 for step in report["steps"])
 
     said = capsys.readouterr().out
+    assert re.search(r" conv2d_transpose_with_statistics ", said)
+    assert len({at for line in said.splitlines() for at in [line.find("  tf32 ")] if at > 60}) == 1  # none is too wide
     assert re.search(r"^  discriminator\.2 +conv2d +2x8x8x32 64x4x4x32 +tf32 +[\d.,]+ +[\d.,]+ - ", said, re.MULTILINE)
     assert re.search(
         r"^  minigan +graph +bf16 +[\d.,]+ +[\d.,]+ - [\d.,]+ +[\d,]+ +[\d.]+ +[\d,]+$", said, re.MULTILINE

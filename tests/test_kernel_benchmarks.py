@@ -212,12 +212,16 @@ def test_command_beside_pytorch(threads, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(race, "PAUSE", 0)
     file = tmp_path / "kernels.json"
     command.main([*TINY, "--json", str(file)])
+    said = capsys.readouterr().out
+    assert re.search(r" conv2d_transpose_with_statistics ", said)
+    places = [re.search(r"(sgemm|copy) +[\d.]+$", line) for line in said.splitlines()]
+    assert len({place.start() for place in places if place}) == 1  # no column is too wide
     rows = json.loads(file.read_text())["rows"]
     alone = {row["kernel"] for row in rows if "ratio" not in row}
     assert alone <= {"normal", "uniform", "truncated_normal", "philox_advance", "image_batch"}
     conv2d = next(row for row in rows if row["kernel"] == "conv2d")
     assert conv2d["ways"].keys() == {"minigan", "torch", "torch channels_last"}
-    assert re.search(r"^ +conv2d_weight_grad .*(sgemm|copy) +[\d.]+$", capsys.readouterr().out, re.MULTILINE)
+    assert re.search(r"^ +conv2d_weight_grad .*(sgemm|copy) +[\d.]+$", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
