@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from kernels.memory import peak_memory
 from minigan.errors import UserError
@@ -60,27 +60,23 @@ class Contestant:
 
     def ask(self, *arguments) -> None:
         """Begin a turn and do not wait for it: others may be asked before the first one answers."""
-        with self._watch():
+        with contextlib.suppress(OSError):  # a process that has ended has said why, which is the answer
             self._pipe.send(arguments)
 
     def answer(self, limit: float | None = None):
         """The end of the turn that was asked for, as `turn` has it."""
-        with self._watch():
+        try:
             if not self._pipe.poll(limit):
                 self._process.kill()
                 raise Ended(f"{self.name}: no answer in {limit:.0f} seconds: its process was ended")
             seconds, self.memory, result = self._pipe.recv()
+        except (EOFError, OSError):  # the other end of the pipe is gone, and nothing was said
+            self._process.join(GRACE)
+            raise Ended(f"{self.name}: its process has ended, with status {self._process.exitcode}") from None
         if seconds is None:
             raise Ended(f"{self.name}: its process has ended: {result}")
         self.seconds.append(seconds)
         return result
-
-    @contextlib.contextmanager
-    def _watch(self) -> Iterator[None]:
-        try:
-            yield
-        except (EOFError, OSError):  # the other end of the pipe is gone
-            raise Ended(f"{self.name}: its process has ended; the reason stands above") from None
 
     def dismiss(self) -> None:
         """It may go: its process ends by itself, and nobody waits for it yet."""

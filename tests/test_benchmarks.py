@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import operator
+import os
 import re
 import subprocess
 import sys
@@ -210,4 +211,8 @@ def test_a_contestant_plays_in_a_process_of_its_own(capfd):
     reason = r"divider: its process has ended: ZeroDivisionError: division by zero\nTraceback (.*\n)+ .* in _serve"
     with Contestant("divider", operator.truediv, 1, 0) as contestant, pytest.raises(UserError, match=reason):
         contestant.turn()
+    with Contestant("deserter", functools.partial, os._exit, 3) as contestant:
+        for _ in range(2):
+            with pytest.raises(UserError, match="deserter: its process has ended, with status 3"):
+                contestant.turn()
     assert capfd.readouterr().err == ""
