@@ -65,7 +65,7 @@ class Settings:
     fusion: bool  # of batch norm and the leaky ReLU after it
     epochs: int | None  # None: until `minutes` are over
     minutes: float | None  # None: until `epochs` are done
-    save_every: int  # epochs
+    save_every: int | None  # epochs; None: 5, or more where saving would take more than a twentieth of the time
     sample_every: int  # steps
     keep: int  # checkpoints, the newest
     archive_every: int | None  # epochs after which one stays for good; None: none does
@@ -197,7 +197,12 @@ def _parser() -> Parser:
 
     group = parser.add_argument_group("run")
     add = group.add_argument
-    add("--save-every", type=whole(1), metavar="EPOCHS", help="epochs between checkpoints (default 5)")
+    add(
+        "--save-every",
+        type=whole(1),
+        metavar="EPOCHS",
+        help="epochs between checkpoints (default 5, or more where saving would take a twentieth of the time)",
+    )
     add("--keep", type=whole(1), metavar="N", help="checkpoints to keep, the newest (default 3)")
     add("--archive-every", type=whole(1), metavar="EPOCHS", help="keep one after every so many epochs as well")
     add("--sample-every", type=whole(1), metavar="STEPS", help="steps between sample pictures (default 200)")
@@ -227,7 +232,6 @@ def new_settings(given: argparse.Namespace) -> Settings:
         "device": "auto",
         **YOUNGER,
         "epochs": None if given.minutes else preset.epochs,
-        "save_every": 5,
         "sample_every": 200,
     }
     return Settings(**{name: _first(getattr(given, name), default) for name, default in defaults.items()})

@@ -119,16 +119,16 @@ class Progress:
 class Seldom:
     """Does something as often as it is asked to, unless it would take more than `SHARE` of all time.
 
-    A GPU may have done the steps of a sampling interval before a plot of them is drawn.
+    A GPU may do the steps of some epochs in less time than their plot, or a checkpoint, takes.
     """
 
     def __init__(self, act: Callable[[], None]):
         self.act, self.not_before = act, -math.inf
 
-    def __call__(self, last: bool) -> None:
-        """last: it is done whenever it was done before."""
+    def __call__(self, anyway: bool) -> None:
+        """anyway: whenever it was done before."""
         began = time.monotonic()
-        if last or began >= self.not_before:
+        if anyway or began >= self.not_before:
             self.act()
             ended = time.monotonic()
             self.not_before = ended + (ended - began) * (1 - SHARE) / SHARE

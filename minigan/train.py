@@ -41,6 +41,7 @@ from minigan.tensorboard import TensorBoard
 from minigan.verify_resume import verify_resume
 
 LOG_EVERY = 20  # steps
+SAVE_EVERY = 5  # epochs, unless the settings say otherwise
 FACES = 4096  # are drawn where no data is given
 SAMPLES = 64  # pictures in a sample grid
 
@@ -153,7 +154,10 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings, say = game.settings, progress.reporter.say
     steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # who reads scores waits for the device
-    finite, over, look = game.step_count, False, Seldom(lambda: draw(run))
+    save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
+    archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
+    look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every))
+    finite, over = game.step_count, False
     with Interrupt() as interrupt, progress, batches:
         doctor = Doctor(game, batches, run, say)
         if game.step_count == 0:
@@ -176,11 +180,10 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
                 game.check(run)
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
                 doctor.visit(last=over)
-                look(last=over)
-            if over or step % (settings.save_every * batches.per_epoch) == 0:
-                say("checkpoint", step=step, path=game.save(run, progress.seconds))
-                archived = settings.archive_every and settings.archive_every * batches.per_epoch
-                run.keep_checkpoints(step, settings.keep, archived)
+                look(anyway=over)
+            if over or step % save_every == 0:
+                asked = settings.save_every or (archive_every and step % archive_every == 0)
+                save(anyway=over or bool(asked))
     run.end("stopped" if interrupt.asked else "done")
     progress.end(run)
 
@@ -189,6 +192,13 @@ def draw(run: Run) -> None:
     """What is made of a run's files, to be looked at."""
     run.plot()
     report.write(run)
+
+
+def keep(game: Game, run: Run, progress: Progress, archive_every: int | None) -> None:
+    """Save a checkpoint, and delete those that it makes old. archive_every: steps after which one stays for good."""
+    step = game.step_count
+    progress.reporter.say("checkpoint", step=step, path=game.save(run, progress.seconds))
+    run.keep_checkpoints(step, game.settings.keep, archive_every)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:

@@ -28,7 +28,7 @@ import kernels
 from kernels.conv2d import cpu as auto
 from kernels.conv2d import direct
 from kernels.threads import thread_count, use_threads
-from minigan import checkpoint, command, data, faces, generate, options, pictures, train
+from minigan import checkpoint, command, data, faces, generate, options, pictures, progress, train
 from minigan.autograd import Tensor, grad
 from minigan.errors import UserError
 from minigan.losses import discriminator_loss, generator_loss
@@ -248,13 +248,13 @@ def test_looking_takes_a_twentieth_of_the_time(monkeypatch):
     for interval, expected in ((1.0, [0.0, 20.0, 40.0]), (30.0, [72.0, 103.0, 134.0])):
         del drawn[:]
         while len(drawn) < 3:
-            look(last=False)
+            look(anyway=False)
             clock += interval
         assert drawn == pytest.approx(expected)
     clock -= 29.0
-    look(last=False)
+    look(anyway=False)
     assert len(drawn) == 3
-    look(last=True)
+    look(anyway=True)
     assert len(drawn) == 4
 
 
@@ -465,6 +465,17 @@ def test_the_newest_checkpoints_are_kept(folder):
     """--keep so many, and with --archive-every one after every so many epochs for good. (An epoch is 3 steps.)"""
     run = trained("--data", folder, "--epochs", 7, "--save-every", 1, "--keep", 2, "--archive-every", 3)
     assert [int(path.stem) for path in run.checkpoints()] == [9, 18, 21]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "epochs"),
+    [((), [5, 11]), (("--save-every", 5), [5, 10, 11]), (("--archive-every", 10), [5, 10, 11])],
+)
+def test_quick_epochs_are_saved_less_often(folder, monkeypatch, arguments, epochs):
+    """Where saving would take more than its share of the time; but not if it was asked for, and at the end always."""
+    monkeypatch.setattr(progress, "SHARE", 1e-9)
+    run = trained("--data", folder, "--epochs", 11, "--keep", 9, *arguments)
+    assert [int(path.stem) / PER_EPOCH for path in run.checkpoints()] == epochs
 
 
 def test_one_process_trains_in_a_folder(folder, capsys):
