@@ -12,15 +12,25 @@ from typing import NamedTuple
 
 from kernels.conv2d.format import Format
 
-__all__ = ["TILES", "Tile", "clocks", "plan"]
+__all__ = ["CARD", "TILES", "Card", "Tile", "choices", "clocks", "plan"]
 
 WARPS = 8  # that a multiprocessor works on at the same time, each with most of its registers: in one block, or in two
 SHARED = 99 << 10  # bytes of a block's shared memory: an sm_86 or an sm_120 has no more
-# Assumed until it is measured on a card:
-FETCHED = 28  # bytes that each multiprocessor gets from the L2 cache in a clock, when all do: on an H200 some 6.5 TB/s
-HIDDEN = 0.75  # of the shorter of the two, to multiply and to fetch, that goes on beside the longer, if there are WARPS
-LAUNCH = 4000  # clocks, about 2 us, until a kernel that adds up the parts is at work
 SHORTEST = 4  # depths of a tile that a part has at least: else its copies have hardly begun when it ends
+
+
+class Card(NamedTuple):
+    """What the estimate has to know of one, beside the rate of a format."""
+
+    fetched: float  # bytes that each multiprocessor gets from the L2 cache in a clock, when all do
+    hidden: (
+        float  # of the shorter of the two, to multiply and to fetch, what goes on beside the longer, if there are WARPS
+    )
+    launch: float  # clocks until a kernel that adds up the parts is at work
+
+
+# Assumed until it is measured on one (`python -m benchmarks.tiles`): on an H200 some 6.5 TB/s, and about 2 us.
+CARD = Card(fetched=28, hidden=0.75, launch=4000)
 
 
 class Tile(NamedTuple):
@@ -64,25 +74,42 @@ def plan(
     beside: bytes of shared memory that the kernel takes itself.
     Of what takes equally long, the largest tile and the fewest parts.
     """
-    choices = []
+    sizes = rows, columns, depth, phases, multiprocessors, format
+    return min(choices(*sizes, beside), key=lambda choice: clocks(*choice, *sizes))
+
+
+def choices(
+    rows: int, columns: int, depth: int, phases: int, multiprocessors: int, format: Format, beside: int = 0
+) -> list[tuple[Tile, int]]:
+    """What `plan` chooses from: each tile that fits, in as many parts as all wait for a multiprocessor, or fewer."""
+    found = []
     for tile in TILES:
         if tile.shared(beside) <= SHARED:
             blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns)
             waiting = 2 * WARPS // tile.warps * multiprocessors  # blocks
             most = min(depth // (SHORTEST * tile.copies * format.copy), waiting // blocks)
-            choices += [(tile, parts) for parts in range(1, max(1, most) + 1)]
-    return min(choices, key=lambda choice: clocks(*choice, rows, columns, depth, phases, multiprocessors, format))
+            found += [(tile, parts) for parts in range(1, max(1, most) + 1)]
+    return found
 
 
 def clocks(
-    tile: Tile, parts: int, rows: int, columns: int, depth: int, phases: int, multiprocessors: int, format: Format
+    tile: Tile,
+    parts: int,
+    rows: int,
+    columns: int,
+    depth: int,
+    phases: int,
+    multiprocessors: int,
+    format: Format,
+    card: Card = CARD,
 ) -> float:
     """About how many the whole output takes so."""
     blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
     each = -(-blocks // multiprocessors)  # of a multiprocessor
     copies = each * tile.copies * -(-depth // (parts * tile.copies * format.copy))  # of a line
     multiplied = copies * format.copy * tile.rows * tile.columns / format.rate
-    fetched = copies * 16 * (tile.rows + tile.columns) / FETCHED
-    added = LAUNCH + 2 * 4 * parts * phases * rows * columns / (FETCHED * multiprocessors) if parts > 1 else 0
-    hidden = HIDDEN * min(1, each * tile.warps / WARPS)
+    fetched = copies * 16 * (tile.rows + tile.columns) / card.fetched
+    written = 2 * 4 * parts * phases * rows * columns / (card.fetched * multiprocessors)  # and read again
+    added = card.launch + written if parts > 1 else 0
+    hidden = card.hidden * min(1, each * tile.warps / WARPS)
     return max(multiplied, fetched) + (1 - hidden) * min(multiplied, fetched) + added
