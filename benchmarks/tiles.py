@@ -206,17 +206,16 @@ def main(arguments: list[str] | None = None) -> None:
     parser = options.Parser(
         prog="python -m benchmarks.tiles",
         description="Time every convolution of a training with every tile, in one part and in several.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--device", choices=["cuda", "emulated"], default="cuda", help="emulated tries it out")
-    add("--preset", choices=PRESETS, default="radford64", help="whose training")
-    add("--size", type=int, metavar="S", help="pixels on a side of its pictures (default: the preset's)")
-    add("--batch-size", type=options.whole(2), default=64, metavar="N", help="pictures of a step")
-    add("--precision", choices=kernels.PRECISIONS, default="tf32", help="of the convolutions")
+    add("--device", choices=["cuda", "emulated"], default="cuda", help="default: cuda; emulated tries it out")
+    add("--preset", choices=PRESETS, default="radford64", help="default: radford64")
+    add("--size", type=int, metavar="S", help="pixels on a side (default: the preset's)")
+    add("--batch-size", type=options.whole(2), default=64, metavar="N", help="default: 64")
+    add("--precision", choices=kernels.PRECISIONS, default="tf32", help="default: tf32")
     add("--only", metavar="NAME", help="of a kernel (conv2d), a layer (Conv2d, generator.4) or a network (generator)")
-    add("--rounds", type=options.whole(1), default=9, metavar="N", help="in which each choice is timed")
-    add("--minutes", type=options.real(0.1, 600), default=5.0, metavar="M", help="for all of them")
+    add("--rounds", type=options.whole(1), default=9, metavar="N", help="in which each choice is timed (default 9)")
+    add("--minutes", type=options.real(0.1, 600), default=5.0, metavar="M", help="for all of them (default 5)")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     given = parser.parse_args(arguments)
     chosen = ["--preset", given.preset, "--batch-size", str(given.batch_size), "--device", given.device]
