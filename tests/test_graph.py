@@ -14,6 +14,7 @@ import kernels
 from kernels.launch import Source, empty, host, source
 from kernels.launch.graph import HostGraph
 from kernels.launch.order import Order, touched
+from kernels.sum import cuda as sums
 from minigan import options
 from minigan.batches import Batches
 from minigan.errors import UserError
@@ -63,30 +64,40 @@ def bits(game: Game) -> dict[str, bytes]:
     return {name: array.tobytes() for name, array in game.arrays().items()} | {"counts": counts}
 
 
-@pytest.mark.parametrize("arguments", [[], ["--no-fusion", "--slope", "0.1", "--label-smoothing", "0.1"]])
-def test_a_repeated_step_is_the_step(emulated, arguments):
+@pytest.mark.parametrize(
+    ("precision", "arguments"),
+    [("fp32", []), ("tf32", ["--no-fusion", "--slope", "0.1", "--label-smoothing", "0.1"]), ("bf16", [])],
+)
+def test_a_repeated_step_is_the_step(gpu, precision, arguments):
     """Step after step the same scores, and in the end the same bits, with a sample drawn in between.
 
     So nothing in a step hangs on Python: a number that changed, an array that was brought, a result left for the next
-    step in new memory would be those of the second step for ever.
+    step in new memory would be those of the second step for ever. And no step writes on an array that was made in
+    between: its memory is its own.
     """
-    asked = settings(*arguments)
-    written, repeated = (begun(emulated, graph, asked) for graph in (False, True))
+    device, asked = kernels.device(gpu, precision=precision), settings(*arguments)
+    written, repeated = (begun(device, graph, asked) for graph in (False, True))
     for step in range(5):
         expected, found = ({name: t.item() for name, t in steps().items()} for steps in (written, repeated))
         assert found == expected
         if step == 2:
             assert (repeated.game.sample() == written.game.sample()).all()
+            between = repeated.game.arrays()
+            kept = {name: device.array(array) for name, array in between.items()}
     assert repeated.move.repeat
+    for name, array in kept.items():
+        np.testing.assert_array_equal(device.numpy(array), between[name])
     assert bits(repeated.game) == bits(written.game)
 
 
-def test_a_repeated_step_finds_the_pictures_that_were_sent(emulated, tmp_path):
+def test_a_repeated_step_finds_the_pictures_that_were_sent(gpu, tmp_path, monkeypatch):
     """Wherever in their array they came, which is elsewhere each time: the same scores as if all pictures were held."""
-    asked = settings()
-    held = begun(emulated, graph=False, asked=asked)
-    with Batches(mapped(noise(0), tmp_path), asked, emulated) as read:
-        sent = Steps(Game(asked, emulated), read, graph=True)
+    device, asked = kernels.device(gpu), settings()
+    held = begun(device, graph=False, asked=asked)
+    monkeypatch.setattr(device, "room", lambda: 0)
+    with Batches(mapped(noise(0), tmp_path), asked, device) as read:
+        assert read.ahead
+        sent = Steps(Game(asked, device), read, graph=True)
         for _ in range(5):
             expected, found = ({name: t.item() for name, t in steps().items()} for steps in (held, sent))
             assert found == expected
@@ -151,15 +162,18 @@ def test_who_comes_after_whom(launches, seed):
             assert not any(order.before[other] >> one & 1 for other in earlier)
 
 
-def test_kernels_run_when_they_are_repeated(emulated):
-    """Captured, they do not run; repeated, they read what the arrays hold then, and write where they wrote."""
-    x, calls = np.ones(3, np.float32), []
-    graph = HostGraph(lambda: calls.append(1) or twice(x))
-    assert graph().tolist() == [2, 2, 2]
+@pytest.mark.parametrize(("function", "factor"), [(twice, 2), (lambda x: sums.sum(x, ()), 1)])
+def test_kernels_run_when_they_are_repeated(gpu, function, factor):
+    """Captured, they do not run; repeated, they read what the arrays hold then, and write where they wrote. A sum over
+    no axes is a copy, and a kernel's like all others."""
+    device, calls = kernels.device(gpu), []
+    x = device.array(np.ones(3, np.float32))
+    graph = device.graph(lambda: calls.append(1) or function(x))
+    np.testing.assert_array_equal(device.numpy(graph()), factor)
     first = graph()
-    x[:] = [3, 4, 5]
+    device.copy(x, device.array(np.array([3, 4, 5], np.float32)))
     assert graph() is first
-    assert first.tolist() == [6, 8, 10]
+    np.testing.assert_array_equal(device.numpy(first), factor * np.array([3, 4, 5]))
     assert len(calls) == 2
 
 
@@ -192,17 +206,18 @@ def test_a_repeated_step_reads_only_what_stays(emulated, monkeypatch):
 
 
 @pytest.mark.parametrize("move", ["array", "numpy", "copy", "send"])
-def test_what_cannot_be_repeated_is_refused(emulated, move):
+def test_what_cannot_be_repeated_is_refused(gpu, move):
     """An array that is read or brought within the step, when it is captured, in words; as it is written, it may."""
-    x, y = np.ones(3, np.float32), np.empty(3, np.float32)
-    send = emulated.sender(x.shape, x.dtype)
+    device, here = kernels.device(gpu), np.ones(3, np.float32)
+    x, y = device.array(here), device.array(np.empty(3, np.float32))
+    send = device.sender(x.shape, x.dtype)
     bring = {
-        "array": lambda: emulated.array(x),
-        "numpy": lambda: emulated.numpy(x),
-        "copy": lambda: emulated.copy(y, x),
-        "send": lambda: send(y, x),
+        "array": lambda: device.array(here),
+        "numpy": lambda: device.numpy(x),
+        "copy": lambda: device.copy(y, x),
+        "send": lambda: send(y, here),
     }[move]
-    graph = HostGraph(bring)
+    graph = device.graph(bring)
     graph()
     with pytest.raises(
         RuntimeError, match=r"^\w+: a captured step launches kernels and nothing else: .* between steps$"
@@ -231,20 +246,22 @@ def test_who_has_graphs(emulated):
         (1, "--size 16: the memory does not hold a step of even 2 pictures: take smaller ones"),
     ],
 )
-def test_too_large_a_batch_says_which_one_fits(emulated, monkeypatch, graph, pictures, message):
+def test_too_large_a_batch_says_which_one_fits(gpu, monkeypatch, graph, pictures, message):
     """The memory ends within the first step: one line names the largest half, quarter, ... of which a step was done.
 
     Here no array of pictures may be larger than that of so many: D's first layer, forward, has 8 x 8 x 32 numbers each.
     """
-    steps = begun(emulated, graph, settings("--batch-size", "8"))
-    home = source.HOMES[np.ndarray]
+    device = kernels.device(gpu)
+    steps = begun(device, graph, settings("--batch-size", "8"))
+    there = type(device.array(np.zeros(1, np.float32)))
+    home = source.HOMES[there]
 
     def allocate(shape, dtype):
         if len(shape) == 4 and shape[0] > pictures and shape[1:3] == (8, 8):
             raise MemoryError
         return home.empty(shape, dtype)
 
-    monkeypatch.setitem(source.HOMES, np.ndarray, home._replace(empty=allocate))
+    monkeypatch.setitem(source.HOMES, there, home._replace(empty=allocate))
     with pytest.raises(UserError) as refused:
         steps()
     assert str(refused.value) == message

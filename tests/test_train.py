@@ -365,25 +365,25 @@ def test_a_resumed_run_is_an_uninterrupted_one_on_reference(folder, monkeypatch)
     assert_equal_runs(straight, trained("--resume", "run", "--epochs", 2), step=6)
 
 
-def test_a_run_of_graphs_is_the_same_run(folder, emulated, capsys):
+def test_a_run_of_graphs_is_the_same_run(folder, gpu, capsys):
     """Two epochs with their steps captured and repeated, interrupted and resumed, and two as written: bit for bit.
 
     What was captured is said; a run does not keep it.
     """
-    device = ("--device", "emulated", "--data", folder)
-    written = trained(*device, "--epochs", 2, "--out", "written")
-    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32 (as asked)")
+    device = ("--device", gpu, "--precision", "fp32", "--data", folder)
+    written = trained(*device, "--epochs", 2, "--no-graph", "--out", "written")
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" on {gpu}, fp32 (as asked)")
     trained(*device, "--epochs", 1, "--graph")
-    assert capsys.readouterr().out.splitlines()[0].endswith(" on emulated, fp32, each step one graph (as asked)")
+    assert capsys.readouterr().out.splitlines()[0].endswith(f" on {gpu}, fp32, each step one graph (as asked)")
     assert_equal_runs(written, trained("--resume", "run", "--epochs", 2, "--graph"), step=6)
 
 
-def test_scores_are_read_where_they_are_wanted(folder, emulated, monkeypatch):
+def test_scores_are_read_where_they_are_wanted(folder, gpu, monkeypatch):
     """With a graph the losses wait on the device for the next row: reading them would wait for the step."""
     read, item = [], Tensor.item
     monkeypatch.setattr(Tensor, "item", lambda t: read.append(t) or item(t))
     monkeypatch.setattr(train, "LOG_EVERY", 4)
-    run = trained("--device", "emulated", "--data", folder, "--epochs", 3, "--graph")
+    run = trained("--device", gpu, "--data", folder, "--epochs", 3, "--graph")
     assert len(read) == 4 * 3  # four scores at steps 4, 8 and 9
     assert [row["step"] for row in run.rows()] == [4, 8, 9]
 
@@ -828,7 +828,7 @@ def test_an_infinity_that_no_loss_shows_stops_the_run_at_the_next_sample(folder,
     assert [path.name for path in Run.open(Path("run")).samples()] == ["000000.png"]
 
 
-def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, emulated, capsys, monkeypatch):
+def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, gpu, capsys, monkeypatch):
     """The scores of repeated steps are read every so often; the run stops there, and names what is known to be good."""
     call = Steps.__call__
 
@@ -841,7 +841,7 @@ def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, emulated, capsys,
     monkeypatch.setattr(Steps, "__call__", poisoned_step)
     monkeypatch.setattr(train, "LOG_EVERY", 4)
     run = ("--data", folder, "--epochs", 4, "--save-every", 1, "--out", "run")
-    line = refusal(capsys, *SMALL, "--device", "emulated", "--graph", *run)
+    line = refusal(capsys, *SMALL, "--device", gpu, "--graph", *run)
     assert "the numbers are not finite any more after step 4, first in generator.1.w" in line  # row 4 was, row 8 not
     assert "the last good checkpoint is run/checkpoints/00000003.safetensors" in line
 

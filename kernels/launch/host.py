@@ -117,7 +117,6 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
     RuntimeError: the source does not compile, or some thread never reaches a barrier where others wait.
     ValueError: an array that the kernel writes is read-only.
     """
-    library = built(source, defines, _emulation.sanitize)
     values = []
     for parameter, argument in zip(source.kernels[kernel], arguments, strict=True):
         arrays = (argument if parameter.table else [argument]) if parameter.pointer else []
@@ -127,6 +126,11 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
             values.append(parameter.packed(argument, address))
         else:
             values.append(np.array(address(argument) if parameter.pointer else argument))
+    start(built(source, defines, _emulation.sanitize), source.name, kernel, grid, block, shared, values)
+
+
+def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: int, values: list[np.ndarray]) -> None:
+    """Run one kernel of a library, built of the source of that name. values: arrays of one number, or one address."""
     failure = library.emulated_launch(
         ctypes.cast(getattr(library, _entry_name(kernel)), ctypes.c_void_p),
         (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
@@ -136,7 +140,7 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
         ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
     )
     if failure:
-        raise RuntimeError(f"{source.name}: {kernel}: {failure.decode()}")
+        raise RuntimeError(f"{name}: {kernel}: {failure.decode()}")
 
 
 def address(array: np.ndarray) -> int:
