@@ -182,10 +182,10 @@ def test_operands_are_rounded(gpu, precision):
 
 
 @pytest.mark.parametrize("precision", FORMATS)
-def test_what_is_not_rounded(emulated, precision):
+def test_what_is_not_rounded(gpu, precision):
     """One logit cannot be copied four numbers at a time, nor three colours be stored, and a window 16 pixels wide has
     more taps than fit in a word: those are float32 all through."""
-    device = kernels.device("emulated", precision=precision)
+    device = kernels.device(gpu, precision=precision)
     for sizes in [(2, 4, 4, 8, 1, (4, 4, 1), 0), (1, 5, 17, 4, 4, (2, 16, 1), 0)]:
         for kernel in KERNELS:
             check(device, kernel, arguments(kernel, sizes))

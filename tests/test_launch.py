@@ -52,19 +52,20 @@ def test_signature():
     assert list(SOURCE.kernels) == ["scale"]
 
 
-def test_a_type_of_two_names(emulated):
+def test_a_type_of_two_names(gpu):
     """A typedef is looked up, also in an include that Python writes: arrays are checked against the type it names."""
     text = '#include "number.cuh"\nextern "C" __global__ void first(const Number* x, Number* y) { y[0] = x[0]; }'
+    device = kernels.device(gpu)
     for number, dtype in [("float", np.float32), ("unsigned short", np.uint16)]:
         source = Source("tests", "first.cu", text=text, written={"number.cuh": f"typedef {number} Number;"})
         assert [(p.ctype, p.cpp) for p in source.kernels["first"]] == [
             (number, f"const {number}*"), (number, f"{number}*")
         ]  # fmt: skip
-        x, y = np.array([3, 4], dtype), np.zeros(1, dtype)
+        x, y = device.array(np.array([3, 4], dtype)), device.array(np.zeros(1, dtype))
         source.launch("first", (1,), (1,), x, y)
-        assert y[0] == 3
+        assert device.numpy(y)[0] == 3
         with pytest.raises(TypeError, match=f"x is int32, and must be {np.dtype(dtype)}"):
-            source.launch("first", (1,), (1,), x.astype(np.int32), y)
+            source.launch("first", (1,), (1,), device.array(np.zeros(2, np.int32)), y)
     with pytest.raises(ValueError, match="parameter `const Number\\* x` is not one of float"):
         Source("tests", "first.cu", text=text, written={"number.cuh": "typedef wide Number;"})
 
@@ -78,19 +79,21 @@ extern "C" __global__ void add_up(const Table<const float*> x, const __grid_cons
 """
 
 
-def test_tables(emulated):
+def test_tables(gpu):
     """A list of arrays, or of numbers, is one parameter, whose rows are checked as other parameters are."""
+    device = kernels.device(gpu)
     source = Source("kernels.adam", "add_up.cu", text=TABLES)
     assert [(p.name, p.cpp, p.table) for p in source.kernels["add_up"]] == [
         ("x", "Table<const float*>", True), ("n", "Table<int>", True), ("total", "float*", False)
     ]  # fmt: skip
-    total, x = np.zeros((), np.float32), [X[:1], X[:3], X]
-    source.launch("add_up", (1,), (1,), x, [a.size for a in x], total)
-    assert total == 0 + (0 + 1 + 2) + (0 + 1 + 2 + 3 + 4 + 5)
+    x = device.array(X)
+    total, rows = device.array(np.zeros((), np.float32)), [x[:1], x[:3], x]
+    source.launch("add_up", (1,), (1,), rows, [a.size for a in rows], total)
+    assert device.numpy(total) == 0 + (0 + 1 + 2) + (0 + 1 + 2 + 3 + 4 + 5)
     for wrong, message in (
-        (X, "x is a ndarray, and must be a list of 1 to 32"),
-        ([X] * 33, "x is 33 rows, and must be a list of 1 to 32"),
-        ([X, X[::2]], "x is not C-contiguous"),
+        (x, "x is a ndarray, and must be a list of 1 to 32"),
+        ([x] * 33, "x is 33 rows, and must be a list of 1 to 32"),
+        ([x, x[::2]], "x is not C-contiguous"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
             source.launch("add_up", (1,), (1,), wrong, [1], total)
@@ -110,11 +113,13 @@ def test_signature_that_cannot_be_read(text, message):
         Source("tests", "bad.cu", text=text)
 
 
-def test_arguments_arrive(emulated):
+def test_arguments_arrive(gpu):
     """Every number arrives as its parameter's type, and -D as a constant; Python's and NumPy's numbers alike."""
-    y = empty(X, (3,))
-    launch(X, y, np.int64(3), 2, 2, OFFSET=7)
-    np.testing.assert_array_equal(y, [7, 11, 15])
+    device = kernels.device(gpu)
+    x = device.array(X)
+    y = empty(x, (3,))
+    launch(x, y, np.int64(3), 2, 2, OFFSET=7)
+    np.testing.assert_array_equal(device.numpy(y), [7, 11, 15])
 
 
 @pytest.mark.parametrize(
