@@ -24,7 +24,7 @@ from benchmarks.part import Part, part
 from kernels.launch import recording
 from kernels.launch.source import HOMES
 
-__all__ = ["Entrant", "Trials", "Variant", "compared", "minigan_player", "torch_player"]
+__all__ = ["Entrant", "Task", "Trials", "Variant", "compared", "minigan_player", "torch_player"]
 
 WARM_UP = 2  # calls that are not timed, after the one whose result is checked
 LONG = 1.0  # seconds: a call that takes longer for all rounds is timed in fewer of them, but in FEWEST at least
@@ -44,6 +44,14 @@ class Variant(NamedTuple):
     conv: str = "auto"
 
 
+class Task(NamedTuple):
+    """A call, the part of it that is checked, and that part's results in float64."""
+
+    call: Call
+    checked: Part
+    right: list
+
+
 # ---- in the process of its own ---------------------------------------------------------------------------------------
 
 
@@ -56,12 +64,16 @@ class Player:
 
     def __init__(self, ways: Callable, results: Callable, clock):
         self.ways, self.results, self.clock = ways, results, clock
+        self.task: Task | None = None
 
-    def __call__(self, call: Call, variant: Variant, checked: Part, right: list, rounds: int) -> tuple[dict, bool]:
+    def __call__(self, task: Task | None, variant: Variant, rounds: int) -> tuple[dict, bool]:
         """By way: the seconds of its calls, and its error relative to its bound; or why there are none.
 
-        And whether the process is fit for another call.
+        And whether the process is fit for another call. task: None is the one before, in another variant. (Half a
+        gigabyte of arrays takes a second or two to come here.)
         """
+        self.task = task or self.task
+        call, checked, right = self.task
         outcomes = {}
         for way, compute in self.ways(call, variant).items():
             try:
@@ -144,17 +156,19 @@ class Entrant:
     def __init__(self, name: str, make: Callable[..., Callable], *arguments):
         self.name, self._make = name, (make, *arguments)
         self.spoilt = Counter()
-        self._contestant = None
+        self._contestant = self._sent = None
 
-    def outcomes(self, call: Call, variant: Variant, *order, limit: float) -> dict[str, dict]:
-        """What `Player` says of the call, in so many seconds."""
-        kind = call.kernel, variant
+    def outcomes(self, task: Task, variant: Variant, rounds: int, limit: float) -> dict[str, dict]:
+        """What `Player` says of the task, in so many seconds."""
+        kind = task.call.kernel, variant
         if self.spoilt[kind] == STRIKES:
             return {self.name: {"failed": f"not tried: {STRIKES} calls before it have spoilt their process"}}
         if self._contestant is None:
             self._contestant = Contestant(self.name, *self._make)
+        sent, self._sent = self._sent, task
         try:
-            outcomes, fit = self._contestant.turn(call, variant, *order, pause=0, limit=limit)
+            order = None if task is sent else task, variant, rounds
+            outcomes, fit = self._contestant.turn(*order, pause=0, limit=limit)
         except Ended as error:
             outcomes, fit = {self.name: {"failed": in_short(error)}}, False
         if not fit:
@@ -166,7 +180,7 @@ class Entrant:
         """The end of its process, if it has one."""
         if self._contestant:
             self._contestant.close()
-            self._contestant = None
+            self._contestant = self._sent = None
 
 
 class Trials:
@@ -193,11 +207,11 @@ class Trials:
         return self._rows[key]
 
     def _measured(self, call: Call, variant: Variant) -> dict:
-        results, checked, right = self._definition(call)
-        ways = {}
+        results, task = self._definition(call)
+        right, ways = task.right, {}
         for entrant in self.entrants:
             limit = min(LIMIT, max(LEAST, self.seconds()))
-            ways |= entrant.outcomes(call, variant, checked, right, self.rounds, limit=limit)
+            ways |= entrant.outcomes(task, variant, self.rounds, limit=limit)
         flop, moved = work.operations(call.kernel, call.arguments, results), work.moved(call.arguments, results)
         attainable, ceiling = ceilings.attainable(flop, moved, self.limits, variant.precision)
         for outcome in ways.values():
@@ -220,8 +234,8 @@ class Trials:
             **compared({way: outcome["median"] for way, outcome in ways.items() if "median" in outcome}),
         }
 
-    def _definition(self, call: Call) -> tuple[list, Part, list]:
-        """Arrays of the shapes of the results, the part that is checked, and its results in float64.
+    def _definition(self, call: Call) -> tuple[list, Task]:
+        """Arrays of the shapes of the results, and the task.
 
         Those of the call before are kept: it comes again in another variant.
         """
@@ -230,7 +244,7 @@ class Trials:
             checked = part(call, results)
             right = race.exact(checked.call)
             results = [r if b is not None else None for r, b in zip(results, right, strict=True)]
-            self._right = call, (results, checked, right)
+            self._right = call, (results, Task(call, checked, right))
         return self._right[1]
 
 

@@ -18,7 +18,7 @@ from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, par
 from benchmarks.calls import Call, Training
 from benchmarks.contest import Contestant, Ended
 from benchmarks.gpu_steps import Entry
-from benchmarks.trial import Entrant, Player, Trials, Variant
+from benchmarks.trial import Entrant, Player, Task, Trials, Variant
 from kernels.batch_norm_leaky_relu.reference import batch_norm_leaky_relu_inference
 from kernels.leaky_relu.reference import leaky_relu
 from kernels.threads import thread_count, use_threads
@@ -106,7 +106,7 @@ def test_players_of_what_is_pending(emulated, player, conv):
     with process:
         play = trial.minigan_player("emulated") if player == "minigan" else trial.torch_player("cpu")
         for call in PENDING:
-            outcomes, fit = play(call, Variant("fp32", conv), part.Part(call), race.exact(call), 1)
+            outcomes, fit = play(Task(call, part.Part(call), race.exact(call)), Variant("fp32", conv), 1)
             assert fit
             assert len(outcomes) == (1 if player == "minigan" else 2)
             assert all(outcome["seconds"] and 0 < outcome["error"] <= 1 for outcome in outcomes.values()), outcomes
@@ -187,8 +187,8 @@ def outcomes(**faults):
     entrant = Entrant("minigan", some_player, *faults.values())
     try:
         right = race.exact(CONV2D)
-        order = CONV2D, Variant(), part.part(CONV2D, right), right, 4
-        return [entrant.outcomes(*order, limit=20.0) for _ in range(3)], entrant.spoilt.total()
+        task = Task(CONV2D, part.part(CONV2D, right), right)
+        return [entrant.outcomes(task, Variant(), 4, limit=20.0) for _ in range(3)], entrant.spoilt.total()
     finally:
         entrant.close()
 
@@ -200,6 +200,18 @@ def test_what_fails_costs_its_own_row():
     assert re.match(r"UserError: conv2d of .*: result 0 of wrong is off by 1\.00e\+00", found["wrong"]["failed"])
     assert found["broken"] == {"failed": "RuntimeError: conv2d.cu(7): error: identifier"}
     assert spoilt == 0
+
+
+@pytest.mark.parametrize(("spoilt", "sent"), [(False, [True, False, False]), (True, [True, True])])
+def test_a_call_is_sent_once(monkeypatch, spoilt, sent):
+    """Not again for each variant; but a new process gets it as well. All are answered alike."""
+    turn, found = Contestant.turn, []
+    monkeypatch.setattr(
+        Contestant, "turn", lambda c, *order, **limits: found.append(order[0] is not None) or turn(c, *order, **limits)
+    )
+    answers, _ = outcomes(spoilt=spoilt)
+    assert found == sent
+    assert all(answer["minigan"] == answers[0]["minigan"] for answer in answers[: len(sent)])
 
 
 @pytest.mark.parametrize(
