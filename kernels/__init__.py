@@ -52,6 +52,12 @@ def _contiguous(values: np.ndarray) -> np.ndarray:
     return np.asarray(values, order="C")
 
 
+def fetch(array: np.ndarray) -> Callable[[], np.ndarray]:
+    """As `Device.fetch`, of an array of the host."""
+    values = array.copy()
+    return lambda: values
+
+
 class Device:
     """One of the four devices: its kernels as attributes, and the way in and out for arrays.
 
@@ -66,6 +72,8 @@ class Device:
     sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
         device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
         `sender`) must not touch the target. What is asked of it afterwards finds the values there.
+    fetch: with `fetched = device.fetch(array)`, `fetched()` is the array's values of now as a NumPy array, whatever is
+        asked of the device meanwhile. It waits for them, and not for what was asked for since.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class Device:
         numpy: Callable = np.asarray,
         copy: Callable = np.copyto,
         sender: Callable = lambda shape, dtype: np.copyto,
+        fetch: Callable = fetch,
         memory: Callable = peak_memory,
         room: Callable = lambda: 0,
         graph: Callable | None = None,
@@ -91,6 +100,7 @@ class Device:
         self.numpy = numpy  # array on this device -> NumPy array
         self.copy = copy  # copy(target, source): all elements of one array on this device into another
         self.sender = sender  # sender(shape, dtype) -> a function that sends arrays here; see above
+        self.fetch = fetch  # fetch(array) -> a function that returns what it held then; see above
         self.memory = memory  # () -> the most bytes that were ever held where its arrays live, or None: not known
         self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
@@ -118,7 +128,7 @@ def rooms() -> list[str]:
 def _cuda(**chosen) -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
-    moves = gpu.array, gpu.numpy, gpu.copy, gpu.sender
+    moves = gpu.array, gpu.numpy, gpu.copy, gpu.sender, gpu.fetch
     return Device("cuda", "cuda", (np.float32,), *moves, gpu.memory, gpu.room, gpu.GpuGraph, **chosen)
 
 
@@ -126,8 +136,8 @@ def _emulated(**chosen) -> Device:
     from kernels.launch import graph, host
 
     host.compiler()  # raises where there is none
-    array, numpy, copy = map(graph.between_steps, (_contiguous, np.asarray, np.copyto))
-    moves = array, numpy, copy, lambda shape, dtype: copy
+    array, numpy, copy, fetched = map(graph.between_steps, (_contiguous, np.asarray, np.copyto, fetch))
+    moves = array, numpy, copy, lambda shape, dtype: copy, fetched
     return Device("emulated", "cuda", (np.float32,), *moves, graph=graph.HostGraph, **chosen)
 
 

@@ -13,7 +13,7 @@ import platform
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -153,11 +153,11 @@ class Game:
 def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress) -> None:
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings, say = game.settings, progress.reporter.say
-    steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # who reads scores waits for the device
+    steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1
     save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
     archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
     look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every))
-    finite, over = game.step_count, False
+    rows, over = Rows(game, run, progress), False
     with Interrupt() as interrupt, progress, batches:
         doctor = Doctor(game, batches, run, say)
         if game.step_count == 0:
@@ -165,27 +165,51 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
             scores = steps()
+            rows.tell()  # of an earlier step, while the device is at this one
             step = progress.step = game.step_count
             over = progress.done == 1 or interrupt.asked
-            if over or step % read_every == 0 or step % settings.sample_every == 0:
-                scores = {name: t.item() for name, t in scores.items()}
-                if not all(map(math.isfinite, scores.values())):
-                    raise diverged(game, run, finite)  # the scores are from before the moves
-                finite = step
-                progress.show(step, scores)
-            if over or step % LOG_EVERY == 0:
-                run.log(row := progress.row(game.device.memory()))
-                say("row", **row)
-            if over or step % settings.sample_every == 0:
+            sampled, saved = (over or step % every == 0 for every in (settings.sample_every, save_every))
+            if sampled or saved or step % read_every == 0:
+                rows.fetch(step, scores, logged=over or step % LOG_EVERY == 0)
+            if sampled or saved or not graph:
+                rows.tell()
+            if sampled:
                 game.check(run)
                 say("sample", step=step, path=run.save_sample(step, game.sample()))
                 doctor.visit(last=over)
                 look(anyway=over)
-            if over or step % save_every == 0:
+            if saved:
                 asked = settings.save_every or (archive_every and step % archive_every == 0)
                 save(anyway=over or bool(asked))
     run.end("stopped" if interrupt.asked else "done")
     progress.end(run)
+
+
+class Rows:
+    """What is told of the steps, and the rows of the log: as soon as their scores have come to the host."""
+
+    def __init__(self, game: Game, run: Run, progress: Progress):
+        self.game, self.run, self.progress = game, run, progress
+        self.finite = game.step_count  # the last step whose scores were
+        self.coming = None
+
+    def fetch(self, step: int, scores: Mapping[str, Tensor], logged: bool) -> None:
+        """Nothing waits for a step's scores before `tell` is called. logged: whether they are a row."""
+        self.coming = step, {name: self.game.device.fetch(t.data) for name, t in scores.items()}, logged
+
+    def tell(self) -> None:
+        """Of the scores that were fetched, once. Raises UserError where they are not finite."""
+        if self.coming is None:
+            return
+        (step, coming, logged), self.coming = self.coming, None
+        scores = {name: float(fetched()) for name, fetched in coming.items()}
+        if not all(map(math.isfinite, scores.values())):
+            raise diverged(self.game, self.run, self.finite)  # the scores are from before the moves
+        self.finite = step
+        self.progress.show(step, scores)
+        if logged:
+            self.run.log(row := self.progress.row(self.game.device.memory()))
+            self.progress.reporter.say("row", **row)
 
 
 def draw(run: Run) -> None:

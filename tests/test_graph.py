@@ -205,7 +205,18 @@ def test_a_repeated_step_reads_only_what_stays(emulated, monkeypatch):
     assert all(any(a.ctypes.data in place for place in places) for a in handed)
 
 
-@pytest.mark.parametrize("move", ["array", "numpy", "copy", "send"])
+def test_what_is_fetched_is_of_its_time(gpu):
+    """The values that an array had when they were asked for, whatever a later kernel writes there."""
+    device = kernels.device(gpu)
+    x = device.array(np.ones(3, np.float32))
+    fetched = []
+    for _ in range(3):
+        fetched.append(device.fetch(x))
+        device.copy(x, twice(x))
+    np.testing.assert_array_equal([each() for each in fetched], [[1, 1, 1], [2, 2, 2], [4, 4, 4]])
+
+
+@pytest.mark.parametrize("move", ["array", "numpy", "copy", "send", "fetch"])
 def test_what_cannot_be_repeated_is_refused(gpu, move):
     """An array that is read or brought within the step, when it is captured, in words; as it is written, it may."""
     device, here = kernels.device(gpu), np.ones(3, np.float32)
@@ -216,6 +227,7 @@ def test_what_cannot_be_repeated_is_refused(gpu, move):
         "numpy": lambda: device.numpy(x),
         "copy": lambda: device.copy(y, x),
         "send": lambda: send(y, here),
+        "fetch": lambda: device.fetch(x),
     }[move]
     graph = device.graph(bring)
     graph()

@@ -379,12 +379,20 @@ def test_a_run_of_graphs_is_the_same_run(folder, gpu, capsys):
 
 
 def test_scores_are_read_where_they_are_wanted(folder, gpu, monkeypatch):
-    """With a graph the losses wait on the device for the next row: reading them would wait for the step."""
-    read, item = [], Tensor.item
-    monkeypatch.setattr(Tensor, "item", lambda t: read.append(t) or item(t))
+    """With a graph the losses wait on the device for the next row, and are read when the step after has begun: else the
+    device would wait for the host, that writes of them."""
+    device, done = kernels.device(gpu), []
+    fetch, call = device.fetch, Steps.__call__
+
+    def fetch_and_tell(array):
+        step, fetched = len(done), fetch(array)
+        return lambda: done[-1].add((step, len(done))) or fetched()
+
+    monkeypatch.setattr(device, "fetch", fetch_and_tell)
+    monkeypatch.setattr(Steps, "__call__", lambda steps: done.append(set()) or call(steps))
     monkeypatch.setattr(train, "LOG_EVERY", 4)
-    run = trained("--device", gpu, "--data", folder, "--epochs", 3, "--graph")
-    assert len(read) == 4 * 3  # four scores at steps 4, 8 and 9
+    run = trained("--device", gpu, "--precision", "fp32", "--data", folder, "--epochs", 3, "--graph")
+    assert set().union(*done) == {(4, 5), (8, 9), (9, 9)}  # that of the 4th step, in the 5th; and the last at once
     assert [row["step"] for row in run.rows()] == [4, 8, 9]
 
 
@@ -829,7 +837,8 @@ def test_an_infinity_that_no_loss_shows_stops_the_run_at_the_next_sample(folder,
 
 
 def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, gpu, capsys, monkeypatch):
-    """The scores of repeated steps are read every so often; the run stops there, and names what is known to be good."""
+    """The scores of repeated steps are read every so often, and before a checkpoint; the run stops there, and names
+    what is known to be good."""
     call = Steps.__call__
 
     def poisoned_step(steps):
@@ -842,7 +851,7 @@ def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, gpu, capsys, monk
     monkeypatch.setattr(train, "LOG_EVERY", 4)
     run = ("--data", folder, "--epochs", 4, "--save-every", 1, "--out", "run")
     line = refusal(capsys, *SMALL, "--device", gpu, "--graph", *run)
-    assert "the numbers are not finite any more after step 4, first in generator.1.w" in line  # row 4 was, row 8 not
+    assert "the numbers are not finite any more after step 6, first in generator.1.w" in line  # row 8 was not
     assert "the last good checkpoint is run/checkpoints/00000003.safetensors" in line
 
 

@@ -3,7 +3,7 @@
 All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
 repeated graphs and copies; but within a graph kernels wait only for those that they must. Only what is sent travels in
 a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it reads an
-array, and where it sends one while two before it are on their way.
+array, or asks for one that it has fetched, and where it sends one while two before it are on their way.
 """
 
 from __future__ import annotations
@@ -65,6 +65,20 @@ def array(values) -> cupy.ndarray:
 
 numpy = between_steps(cupy.asnumpy)  # and back
 copy = between_steps(cupy.copyto)
+
+
+@between_steps
+def fetch(array: cupy.ndarray) -> Callable:
+    """A function that returns the values of now: see kernels.Device."""
+    here = cupyx.empty_pinned(array.shape, array.dtype)
+    array.get(STREAM, out=here, blocking=False)
+    arrived = STREAM.record(cupy.cuda.Event(block=True, disable_timing=True))
+
+    def fetched():
+        arrived.synchronize()
+        return here
+
+    return fetched
 
 
 def sender(shape: tuple[int, ...], dtype) -> Callable:

@@ -106,6 +106,12 @@ class ndarray:
         assert (values.dtype, values.shape) == (self.dtype, self.shape)
         self._values[...] = values
 
+    def get(self, stream: Stream, out: np.ndarray, blocking: bool) -> None:
+        """To page-locked memory of the host, in a stream: it lands where an event after it is waited for."""
+        assert (out.dtype, out.shape, blocking) == (self.dtype, self.shape, False)
+        out.reshape(-1).view(np.uint8)[...] = 0xFF  # NaN
+        stream.landing.append((out, self._values.copy()))
+
     @property
     def data(self) -> SimpleNamespace:
         """Where it begins."""
@@ -196,22 +202,24 @@ class Event:
     """A moment in a stream."""
 
     def __init__(self, block: bool = False, disable_timing: bool = False):
-        self.capture, self.waits, self.time = None, set(), 0.0
+        self.capture, self.waits, self.landing, self.time = None, set(), [], 0.0
 
     def record(self) -> None:
         """In the current stream."""
         _current.record(self)
 
     def synchronize(self) -> None:
-        """All that was asked for before is done already, or is not to be waited for."""
+        """All that was asked for before is done already, but for copies to the host."""
         _not_captured()
+        for target, values in self.landing:
+            target[...] = values
 
 
 class Stream:
     """A row of launches. Those that are not captured are run at once."""
 
     def __init__(self, non_blocking: bool = False):
-        pass
+        self.landing: list[tuple[np.ndarray, np.ndarray]] = []  # where, and what
 
     def use(self) -> Stream:
         """From now on the current one."""
@@ -221,6 +229,7 @@ class Stream:
 
     def record(self, event: Event) -> Event:
         """The event is now, in this stream."""
+        event.landing, self.landing = self.landing, []
         event.capture = _capture if _capture and self in _capture.waits else None
         event.waits, event.time = set(_capture.waits[self]) if event.capture else set(), time.perf_counter()
         return event
