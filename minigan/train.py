@@ -153,7 +153,7 @@ class Game:
 def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress) -> None:
     """Step after step until the epochs or the minutes are over, or Ctrl-C; the last one is logged and saved as well."""
     settings, say = game.settings, progress.reporter.say
-    steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1
+    steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # of a graph's only the rows
     save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
     archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
     look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every))
