@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.util
-import json
 from pathlib import Path
 
 from tqdm import tqdm
@@ -20,6 +19,7 @@ from benchmarks import ceilings, contest, gpu, gpu_table, machine, race, rooflin
 from benchmarks.calls import Training, names
 from benchmarks.contest import Contestant
 from benchmarks.kernel_table import table
+from benchmarks.results import check_folders, write_json
 from kernels.threads import cpus, use_threads
 from minigan import options
 from minigan.command import run_command
@@ -98,10 +98,7 @@ def main(arguments: list[str] | None = None) -> None:
     given, rest = parser.parse_known_args(arguments)
     if given.device == "cuda":
         given.json, given.plot = given.json or Path("benchmarks-cuda.json"), given.plot or Path("benchmarks-cuda.png")
-    for option in ("json", "plot", "readme"):
-        file = getattr(given, option)
-        if file and not file.parent.is_dir():
-            raise UserError(f"--{option}: there is no folder {file.parent}: make it, or choose another file")
+    check_folders(given, "json", "plot", "readme")
     installed = importlib.util.find_spec("torch") is not None
     if given.peer == "torch" and not installed:
         raise UserError(f"--peer torch: {INSTALL}")
@@ -118,8 +115,7 @@ def of_the_cpu(given: argparse.Namespace, rest: list[str], peer: str) -> None:
     games = [game(given, rest, preset) for preset in ([given.preset] if given.preset else BATCHES)]
     report = measure(games, peer, given.rounds or 7, given.threads, given.only)
     print(table(report))
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(report, given.json)
     if given.plot:
         roofline.draw(report, given.plot)
 

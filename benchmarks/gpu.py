@@ -89,11 +89,7 @@ def measure(plan: Plan, file: Path | None) -> Report:
     report |= {"device": plan.device, "precisions": list(precisions)}
     report |= {"machine": card.describe(plan.device), "peer": plan.peer, "threads": plan.threads}
     print(gpu_table.head(report))
-    report["ceilings"], report["ceilings_by"] = (
-        gpu_ceilings.of_card(plan.peer, precisions)
-        if plan.device == "cuda"
-        else gpu_ceilings.of_host(plan.threads, precisions)
-    )
+    report["ceilings"], report["ceilings_by"] = gpu_ceilings.of_device(plan.device, plan.peer, plan.threads, precisions)
     print(gpu_table.ceilings(report))
     report.save()
     try:

@@ -14,7 +14,7 @@ from benchmarks import ceilings
 from benchmarks.clocks import CupyClock, TorchClock
 from benchmarks.contest import Contestant, Ended
 
-__all__ = ["of_card", "of_host"]
+__all__ = ["of_card", "of_device", "of_host"]
 
 SIDE = 8192  # of the matrices: 1.1 TFLOP
 COPIED = 1 << 32  # bytes at most, and at most an eighth of the memory that is free
@@ -73,6 +73,11 @@ class CupyCeilings:
 
 def _best(clock, compute: Callable) -> float:
     return min([clock.seconds(compute) for _ in range(WARM_UP + TRIES)][WARM_UP:])
+
+
+def of_device(device: str, peer: str, threads: int, precisions: tuple[str, ...]) -> tuple[dict[str, float], str]:
+    """Those of the card, or where `device` is not one, of the host."""
+    return of_card(peer, precisions) if device == "cuda" else of_host(threads, precisions)
 
 
 def of_card(peer: str, precisions: tuple[str, ...]) -> tuple[dict[str, float], str]:

@@ -12,8 +12,10 @@ from minigan.errors import UserError
 __all__ = [
     "MARKERS",
     "NOT_MEASURED",
+    "arrays",
     "ceilings",
     "head",
+    "in_a_line",
     "legend",
     "line",
     "markdown",
@@ -72,14 +74,23 @@ def title(name: str) -> str:
     return "\n" + LINE.format(name, *heads).rstrip()
 
 
+def arrays(row: dict) -> str:
+    """The shapes of a row's arrays, marked if one is pending."""
+    return "~ " * bool(row["pending"]) + shapes(row["given"], row["made"])
+
+
+def in_a_line(failed: str) -> str:
+    """Why something has failed: as much of it as has room."""
+    return failed.splitlines()[0][:160]
+
+
 def line(row: dict, place: str) -> str:
     """One kernel in one place."""
-    marked = "~ " if row["pending"] else ""
-    start = place, row["kernel"], marked + shapes(row["given"], row["made"]), row["precision"]
+    start = place, row["kernel"], arrays(row), row["precision"]
     ours = row["ways"].get("minigan", {})
     if "median" not in ours:
         said = LINE.format(*start, *[""] * 7).rstrip()
-        return f"{said}  failed: {ours.get('failed', 'no answer').splitlines()[0][:160]}"
+        return f"{said}  failed: {in_a_line(ours.get('failed', 'no answer'))}"
     low, _, high = (1e6 * q for q in quartiles(ours["seconds"]))
     failed = "" if "ratio" in row or len(row["ways"]) == 1 else "failed"
     return LINE.format(
@@ -104,7 +115,7 @@ def step_line(row: dict) -> str:
     """One contestant."""
     start = row["player"], row["way"], row["precision"]
     if "failed" in row:
-        return f"{STEP.format(*start, *[''] * 5).rstrip()}  failed: {row['failed'].splitlines()[0][:160]}"
+        return f"{STEP.format(*start, *[''] * 5).rstrip()}  failed: {in_a_line(row['failed'])}"
     low, _, high = (1e3 * q for q in quartiles(row["seconds"]))
     return STEP.format(
         *start,
@@ -123,7 +134,7 @@ def legend(report: dict) -> str:
         lines.append(f"\nnot measured, because the time was over: {'; '.join(report['left_out'])}")
     failed = dict.fromkeys(
         f"failed: {row['kernel']} {row['precision']} {row['conv']} in {row['place']} of {row['preset']}, {way}: "
-        f"{outcome['failed'].splitlines()[0][:160]}"
+        f"{in_a_line(outcome['failed'])}"
         for row in report["ladder"] + report["rows"]
         for way, outcome in row["ways"].items()
         if "failed" in outcome

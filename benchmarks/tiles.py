@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import json
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,10 +20,10 @@ from unittest import mock
 import numpy as np
 
 import kernels
-from benchmarks import card, gpu_ceilings
-from benchmarks.calls import Call, Training, names, to
-from benchmarks.kernel_table import shapes
+from benchmarks import card, gpu_ceilings, gpu_table
+from benchmarks.calls import Call, Place, Training, names, to
 from benchmarks.part import LETTERS
+from benchmarks.results import check_folders, write_json
 from benchmarks.trial import Entrant, Player, Trials, Variant, minigan_player
 from kernels.conv2d import pipeline, winograd_cuda
 from kernels.conv2d.format import Format
@@ -112,69 +111,62 @@ def tiles_player(device: str, multiprocessors: int) -> Player:
 # ---- in the command's process ----------------------------------------------------------------------------------------
 
 
+def convolutions(training: Training, variant: Variant, count: int) -> Iterator[tuple[Place, Call, tuple]]:
+    """Those of a training that a plan is asked for, and with which sizes on so many multiprocessors."""
+    for place in training.places:
+        for call in training.calls(place):
+            if call.kernel in LETTERS and (sizes := sizes_of(call, variant, count)):
+                yield place, call, sizes
+
+
 def measure(given: argparse.Namespace, settings: options.Settings) -> list[Timed]:
     """Every convolution of a training, a line for each. Writes the JSON, if one is wanted.
 
     Raises kernels.DeviceError where there is no such device, and UserError where nothing has the name asked for.
     """
     end = time.perf_counter() + 60 * given.minutes
-    device = kernels.device(given.device, "auto", given.precision)
+    variant = Variant(given.precision)
+    device = kernels.device(given.device, variant.conv, variant.precision)
     count = multiprocessors(device.array(np.zeros(1, np.float32)))
     about = card.describe(given.device)
     print(f"{about['card']}, {count} multiprocessors; {about['date']}\n{given.precision}, {CARD}\n")
     heads = "kernel", "arrays", "the plan", "us", "fastest", "us", "lost"
     print(LINE.format(f"{settings.preset}, {settings.batch_size}", *heads))
-    limits = (
-        gpu_ceilings.of_card("none", (given.precision,))
-        if given.device == "cuda"
-        else gpu_ceilings.of_host(cpus(), (given.precision,))
-    )[0]
+    limits, _ = gpu_ceilings.of_device(given.device, "none", cpus(), (given.precision,))
     training = Training(settings, kernels.device("cpu"), device.reads_pending)
     entrant = Entrant("minigan", tiles_player, given.device, count)
     trials = Trials([entrant], limits, given.rounds, lambda: end - time.perf_counter())
-    variant, rows, timed, seen = Variant(given.precision), [], {}, set()
+    rows, timed, left_out, seen = [], {}, [], set()
     with contextlib.closing(entrant):
-        for place in training.places:
-            for call in training.calls(place):
-                sizes = sizes_of(call, variant, count) if call.kernel in LETTERS else None
-                if sizes is None:
-                    continue
-                seen |= names(place, call)
-                if given.only not in (None, *names(place, call)):
-                    continue
-                if trials.over:
-                    raise UserError(f"--minutes {given.minutes:g}: too few: {place.name} and what follows is missing")
-                row = {
-                    "place": place.name,
-                    "layer": place.layer,
-                    **trials.row(call, variant),
-                    "plan": said(plan(*sizes)),
-                }
-                rows.append(row)
-                found = {
-                    c: row["ways"][said(c)]["median"] for c in tried(sizes) if "median" in row["ways"].get(said(c), {})
-                }
-                timed[call.key()] = Timed(sizes, found)
-                print(line(row, timed[call.key()]))
-    if not rows:
+        for place, call, sizes in convolutions(training, variant, count):
+            seen |= names(place, call)
+            if given.only not in (None, *names(place, call)):
+                continue
+            if trials.over:
+                left_out.append(f"{call.kernel} of {place.name}")
+                continue
+            row = trials.row(call, variant) | {"place": place.name, "layer": place.layer, "plan": said(plan(*sizes))}
+            outcomes = {choice: row["ways"].get(said(choice), {}) for choice in tried(sizes)}
+            seconds = {choice: outcome["median"] for choice, outcome in outcomes.items() if "median" in outcome}
+            rows.append(row)
+            timed[call.key()] = Timed(sizes, seconds)
+            print(line(row, timed[call.key()]))
+    if not rows and not left_out:
         raise UserError(f"--only {given.only}: no such convolution: choose one of {', '.join(sorted(seen))}")
-    if given.json:
-        given.json.write_text(
-            json.dumps({"machine": about, "precision": given.precision, "rows": rows}, indent=1) + "\n"
-        )
+    if left_out:
+        print(f"\nnot measured, because the time was over: {'; '.join(left_out)}")
+    write_json({"machine": about, "precision": given.precision, "rows": rows, "left_out": left_out}, given.json)
     return list(timed.values())
 
 
 def line(row: dict, timed: Timed) -> str:
     """One convolution in one place; what has failed after it."""
-    marked = "~ " if row["pending"] else ""
-    start = row["place"], row["kernel"], marked + shapes(row["given"], row["made"])
+    start, chosen = (row["place"], row["kernel"], gpu_table.arrays(row)), plan(*timed.sizes)
     failed = "".join(
-        f"\n    {way}: {outcome['failed'].splitlines()[0][:160]}"
+        f"\n    {way}: {gpu_table.in_a_line(outcome['failed'])}"
         for way, outcome in row["ways"].items()
         if "failed" in outcome
     )
-    chosen = plan(*timed.sizes)
     if chosen not in timed.seconds:
         return LINE.format(*start, said(chosen), "failed", "", "", "").rstrip() + failed
     fastest = min(timed.seconds, key=timed.seconds.get)
@@ -197,7 +189,7 @@ def lost(timed: list[Timed], constants: Card, rate: float = 1.0) -> float:
 
 def fitted(timed: list[Timed]) -> tuple[Card, float]:
     """The constants, and how many times the format's rate, with which the plan would lose least."""
-    everything = itertools.product(map(Card, *zip(*itertools.product(FETCHED, HIDDEN, LAUNCH), strict=True)), RATE)
+    everything = [(Card(*constants), rate) for *constants, rate in itertools.product(FETCHED, HIDDEN, LAUNCH, RATE)]
     return min([(CARD, 1.0), *everything], key=lambda found: lost(timed, *found))
 
 
@@ -218,6 +210,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--minutes", type=options.real(0.1, 600), default=5.0, metavar="M", help="for all of them (default 5)")
     add("--json", type=Path, metavar="FILE", help="write everything that was measured")
     given = parser.parse_args(arguments)
+    check_folders(given, "json")
     chosen = ["--preset", given.preset, "--batch-size", str(given.batch_size), "--device", given.device]
     size = [] if given.size is None else ["--size", str(given.size)]
     timed = [each for each in measure(given, options.new_settings(options.parse([*chosen, *size]))) if each.seconds]

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import importlib.util
-import json
 import math
 import statistics
 import sys
@@ -29,6 +28,7 @@ import kernels
 from benchmarks import contest, machine
 from benchmarks.contest import Contestant
 from benchmarks.kernel_times import timed
+from benchmarks.results import check_folders, write_json
 from kernels.threads import cpus, use_threads
 from minigan import faces, options
 from minigan.autograd import Tensor
@@ -245,13 +245,11 @@ def main(arguments: list[str] | None = None) -> None:
     device, _ = choose_device(settings.device)
     if device.name == "cuda" and (given.peer or given.profile):
         raise UserError("--device cuda: --peer plays on the CPU and --profile reads its clock: leave them out")
-    if given.json and not given.json.parent.is_dir():
-        raise UserError(f"--json: there is no folder {given.json.parent}: make it, or choose another file")
+    check_folders(given, "json")
 
     report = measure(settings, given.peer, given.steps, given.threads, given.profile)
     print(table(report))
-    if given.json:
-        given.json.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(report, given.json)
 
 
 if __name__ == "__main__":

@@ -108,3 +108,23 @@ def test_a_name_that_nothing_has(emulated, monkeypatch):
     monkeypatch.setattr(ceilings, "COPIED", 1 << 20)
     with pytest.raises(UserError, match=r"--only adam: no such convolution: choose one of .*discriminator\.2"):
         tiles.main([*TINY, "--only", "adam"])
+
+
+def test_a_run_that_is_too_short_keeps_what_it_has(emulated, tmp_path, monkeypatch, capsys):
+    """What was not timed is named, on the terminal and in the JSON; what was is there, and fitted."""
+    monkeypatch.setattr(ceilings, "SIDE", 64)
+    monkeypatch.setattr(ceilings, "COPIED", 1 << 20)
+    monkeypatch.setattr(tiles.Trials, "over", property(lambda trials: len(trials._rows) == 1))
+    file = tmp_path / "tiles.json"
+    tiles.main([*TINY, "--only", "discriminator.0", "--json", str(file)])
+    report = json.loads(file.read_text())
+    assert len(report["rows"]) == len(report["left_out"]) == 1
+    said = capsys.readouterr().out
+    assert f"\nnot measured, because the time was over: {report['left_out'][0]}\n" in said
+    assert "\nthe plan has lost " in said
+
+
+def test_a_folder_that_is_not_there():
+    """Is said before minutes of measuring."""
+    with pytest.raises(UserError, match="--json: there is no folder nowhere: make it, or choose another file"):
+        tiles.main([*TINY, "--json", "nowhere/tiles.json"])

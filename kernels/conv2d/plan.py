@@ -23,9 +23,7 @@ class Card(NamedTuple):
     """What the estimate has to know of one, beside the rate of a format."""
 
     fetched: float  # bytes that each multiprocessor gets from the L2 cache in a clock, when all do
-    hidden: (
-        float  # of the shorter of the two, to multiply and to fetch, what goes on beside the longer, if there are WARPS
-    )
+    hidden: float  # of the shorter of the two, multiplying and fetching, what goes on beside the longer, with WARPS
     launch: float  # clocks until a kernel that adds up the parts is at work
 
 
