@@ -170,8 +170,8 @@ def test_going_back_is_to_where_nothing_was_stopped(run):
 
 
 def test_a_row_is_synced_before_a_checkpoint(run, monkeypatch):
-    """So that a log is never behind the checkpoint that a run goes on from; and not each row, which takes a disk as
-    long as a GPU takes several steps."""
+    """So that a log is never behind the checkpoint that a run goes on from; and not each row, for which a disk
+    may take as long as several quick steps."""
     synced = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     run.log(ROW)
