@@ -32,6 +32,7 @@ import numpy as np
 from minigan import vitals
 from minigan.models import PRESETS
 from minigan.options import Settings
+from minigan.reporter import Event
 from minigan.run import Run
 
 if TYPE_CHECKING:
@@ -254,21 +255,30 @@ def _options(values: Mapping[str, float]) -> str:
 
 
 class Doctor:
-    """Visits a run. say: told of each visit, as a reporter is, and what to tell a person."""
+    """Visits a run, and compares what is drawn with its first pictures."""
 
-    def __init__(self, game: Game, batches: Batches, run: Run, say: Callable):
-        self.game, self.run, self.say = game, run, say
+    def __init__(self, game: Game, batches: Batches, run: Run):
+        self.game, self.run = game, run
         count = min(-(-REAL // game.settings.batch_size), batches.per_epoch)
         self.real = np.concatenate([batches.batch(step).numpy() for step in range(count)])[:REAL]
 
-    def visit(self, last: bool) -> None:
-        """Measure, judge, write a row. A person is told of a diagnosis that is new, and of the last one anyway."""
-        game, earlier = self.game, self.run.rows(ROWS)
-        row = {"step": game.step_count, "measures": vitals.measure(game, self.real, self.run.rows())}
-        note = diagnose(Chart(game.settings, [*earlier, row]))
-        row["notes"] = [note.row()] if note else []
-        self.run.log(row, ROWS)
+    def visit(self, last: bool) -> Callable[[], Event]:
+        """Look at the game as it is now. What is returned does the rest when it is called, without the device.
 
-        names = [[given["diagnosis"] for given in visit["notes"]] for visit in (*earlier[-1:], row)]
-        news = last or names[-1] != (names[0] if earlier else [])
-        self.say("doctor", (str(note) if note else "no diagnosis") if news else "", **row)
+        It measures, judges, and writes a row. A person is told of a diagnosis that is new, and of the last one anyway.
+        """
+        step, seen = self.game.step_count, vitals.look(self.game, self.real)
+
+        def conclude() -> Event:
+            log = [row for row in self.run.rows() if row["step"] <= step]
+            earlier, settings = self.run.rows(ROWS), self.game.settings
+            row = {"step": step, "measures": vitals.measure(seen, self.real, log, settings.label_smoothing)}
+            note = diagnose(Chart(settings, [*earlier, row]))
+            row["notes"] = [note.row()] if note else []
+            self.run.log(row, ROWS)
+
+            names = [[given["diagnosis"] for given in visit["notes"]] for visit in (*earlier[-1:], row)]
+            news = last or names[-1] != (names[0] if earlier else [])
+            return Event("doctor", (str(note) if note else "no diagnosis") if news else "", row)
+
+        return conclude

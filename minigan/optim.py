@@ -15,6 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from minigan import ops
 from minigan.autograd import Tensor
 
 __all__ = ["Adam"]
@@ -60,13 +61,14 @@ class Adam:
     def step_count(self, count: int) -> None:
         self.device.copy(self.steps, self.device.array(np.array(count, np.int32)))
 
-    def gradients(self) -> list[np.ndarray]:
-        """What each parameter's gradient is, to Adam: m_hat of Algorithm 1, flat, on the host. After at least one step.
+    def squared_norms(self) -> list[float]:
+        """Of each parameter's gradient as Adam sees it, m_hat of Algorithm 1. After at least one step.
 
-        With beta1 = 0.5, half of it is the last step's gradient, a quarter that of the step before, and so on.
+        With beta1 = 0.5, half of m_hat is the last step's gradient, a quarter that of the step before, and so on.
         """
-        weight = np.float32(1 - self.beta1**self.step_count)
-        return [self.device.numpy(m) / weight for m in self.means[: len(self.parameters)]]
+        weight = 1 - self.beta1**self.step_count
+        means = [Tensor(m, self.device) for m in self.means[: len(self.parameters)]]
+        return [ops.sum(m * m).item() / weight**2 for m in means]
 
     def state(self) -> dict[str, Tensor]:
         """The running means, for a checkpoint."""

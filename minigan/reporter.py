@@ -16,16 +16,24 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
 if TYPE_CHECKING:
     from minigan.progress import Progress
 
-__all__ = ["Json", "Lines", "Quiet", "Reporter", "Terminal", "usual"]
+__all__ = ["Event", "Json", "Lines", "Quiet", "Reporter", "Terminal", "usual"]
 
 SECONDS = 10  # between two lines of `Lines.counted`
+
+
+class Event(NamedTuple):
+    """What `Reporter.say` takes, where it is to be told later."""
+
+    name: str
+    text: str
+    facts: dict
 
 
 class Reporter:

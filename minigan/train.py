@@ -22,6 +22,7 @@ import numpy as np
 import kernels
 from minigan import data, ops, options, report
 from minigan.autograd import Tensor, grad, no_grad
+from minigan.background import Background
 from minigan.batches import Batches
 from minigan.checkpoint import Checkpoint
 from minigan.command import Interrupt, choose_device, in_words, run_command
@@ -33,7 +34,7 @@ from minigan.optim import Adam
 from minigan.options import Settings
 from minigan.progress import Progress, Seldom
 from minigan.random import Random
-from minigan.reporter import Reporter
+from minigan.reporter import Event, Reporter
 from minigan.run import Run, free_folder
 from minigan.steps import Steps, use_graph
 from minigan.table import layer_table, step_multiply_adds
@@ -118,12 +119,17 @@ class Game:
             raise diverged(self, run, self.step_count)
 
     def first_bad(self) -> str | None:
-        """The name of the first tensor in which a number is not finite."""
-        return next((name for name, array in self.arrays().items() if not np.isfinite(array).all()), None)
+        """The name of the first tensor in which a number is not finite: 0 times that is none either."""
+        with no_grad():
+            return next((name for name, t in self.tensors().items() if ops.sum(t * 0.0).item() != 0), None)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All that is in a checkpoint, by name: generator.1.w, adam_g.m."""
+        return {f"{prefix}.{name}": t for prefix, part in self._parts() for name, t in part.items()}
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All that is in a checkpoint, by name: generator.1.w, adam_g.m."""
-        return {f"{prefix}.{name}": t.numpy() for prefix, part in self._parts() for name, t in part.items()}
+        """Likewise, on the host."""
+        return {name: t.numpy() for name, t in self.tensors().items()}
 
     def load(self, saved: Checkpoint) -> float:
         """Go on from a checkpoint; returns the seconds trained until then."""
@@ -156,16 +162,17 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     steps, read_every = Steps(game, batches, graph), LOG_EVERY if graph else 1  # of a graph's only the rows
     save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
     archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
-    look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every))
-    rows, over = Rows(game, run, progress), False
-    with Interrupt() as interrupt, progress, batches:
-        doctor = Doctor(game, batches, run, say)
+    background, rows, over = Background(say), Rows(game, run, progress), False
+    look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every, background))
+    with Interrupt() as interrupt, progress, batches, background:
+        doctor = Doctor(game, batches, run)
         if game.step_count == 0:
             run.save_real(batches.batch(0).numpy()[:SAMPLES])
             say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
             scores = steps()
             rows.tell()  # of an earlier step, while the device is at this one
+            background.tell()
             step = progress.step = game.step_count
             over = progress.done == 1 or interrupt.asked
             sampled, saved = (over or step % every == 0 for every in (settings.sample_every, save_every))
@@ -175,9 +182,9 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
                 rows.tell()
             if sampled:
                 game.check(run)
-                say("sample", step=step, path=run.save_sample(step, game.sample()))
-                doctor.visit(last=over)
-                look(anyway=over)
+                background.start(show, run, step, game.sample(), doctor.visit(last=over), look, over)
+            if not graph:  # then the device is not ahead of the host
+                background.finish()
             if saved:
                 asked = settings.save_every or (archive_every and step % archive_every == 0)
                 save(anyway=over or bool(asked))
@@ -212,14 +219,25 @@ class Rows:
             self.progress.reporter.say("row", **row)
 
 
+def show(
+    run: Run, step: int, images: np.ndarray, conclude: Callable[[], Event], look: Seldom, over: bool
+) -> list[Event]:
+    """Write what there is to be seen of a step: its sample, what the doctor concludes, and now and then the rest."""
+    path = run.save_sample(step, images)
+    events = [Event("sample", "", {"step": step, "path": path}), conclude()]
+    look(anyway=over)
+    return events
+
+
 def draw(run: Run) -> None:
     """What is made of a run's files, to be looked at."""
     run.plot()
     report.write(run)
 
 
-def keep(game: Game, run: Run, progress: Progress, archive_every: int | None) -> None:
+def keep(game: Game, run: Run, progress: Progress, archive_every: int | None, background: Background) -> None:
     """Save a checkpoint, and delete those that it makes old. archive_every: steps after which one stays for good."""
+    background.finish()  # who goes on from it has the samples of before
     step = game.step_count
     progress.reporter.say("checkpoint", step=step, path=game.save(run, progress.seconds))
     run.keep_checkpoints(step, game.settings.keep, archive_every)

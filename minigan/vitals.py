@@ -17,17 +17,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from minigan import ops
 from minigan.autograd import Tensor, no_grad
 from minigan.nn import LeakyRelu, Sequential
+from minigan.optim import Adam
 
 if TYPE_CHECKING:
     from minigan.train import Game
 
-__all__ = ["distance", "least_d_loss", "measure", "saturation", "scores", "spread", "watched"]
+__all__ = ["Seen", "distance", "least_d_loss", "look", "measure", "saturation", "scores", "spread", "watched"]
 
 ROWS = 20  # of the log, the newest: 400 steps, since a row is logged every 20
 FEWEST_ROWS = 10  # that say anything
@@ -38,24 +40,42 @@ DIRECTIONS = 64  # that the patches are seen from ([karras] 512)
 PINNED = 0.99  # beyond it tanh has a slope below 1 - 0.99^2 = 0.02, and passes on almost no gradient
 
 
-def measure(game: Game, real: np.ndarray, log: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Every measure by name; one that is not a finite number is left out.
+class Seen(NamedTuple):
+    """What only the device can tell. fakes: what G draws from its fixed z (N,H,W,C). networks: measures of both."""
 
-    real: pictures (N,H,W,C) in [-1, 1], the same ones each time. log: the run's rows so far.
-    """
+    fakes: np.ndarray
+    networks: dict[str, float]
+
+
+def look(game: Game, real: np.ndarray) -> Seen:
+    """At the game as it is now. real: pictures (N,H,W,C) in [-1, 1], which D is shown beside those that G draws."""
     fakes, dead_g = watched(game.generator, game.fixed_z)
     everything = np.concatenate([real, fakes])
     _, dead_d = watched(game.discriminator, Tensor(game.device.array(everything), game.device))
-    found = {
-        **scores(log, game.settings.label_smoothing),
-        "diversity": spread(fakes) / (spread(real) + 1e-12),
-        "distance": distance(fakes, real),
-        "saturation": saturation(fakes),
-        "saturation.real": saturation(real),
+    networks = {
         "dead.generator": dead_g,
         "dead.discriminator": dead_d,
-        **_gradient_norms("generator", game.generator, game.adam_g.gradients()),
-        **_gradient_norms("discriminator", game.discriminator, game.adam_d.gradients()),
+        **_gradient_norms("generator", game.generator, game.adam_g),
+        **_gradient_norms("discriminator", game.discriminator, game.adam_d),
+    }
+    return Seen(fakes, networks)
+
+
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is left out
+def measure(
+    seen: Seen, real: np.ndarray, log: Sequence[Mapping[str, float]], label_smoothing: float
+) -> dict[str, float]:
+    """Every measure by name; one that is not a finite number is left out.
+
+    real: pictures (N,H,W,C) in [-1, 1], the same ones each time. log: the run's rows until then.
+    """
+    found = {
+        **scores(log, label_smoothing),
+        "diversity": spread(seen.fakes) / (spread(real) + 1e-12),
+        "distance": distance(seen.fakes, real),
+        "saturation": saturation(seen.fakes),
+        "saturation.real": saturation(real),
+        **seen.networks,
     }
     return {name: float(f"{value:.6g}") for name, value in found.items() if math.isfinite(value)}
 
@@ -160,24 +180,24 @@ def watched(network: Sequential, x: Tensor) -> tuple[np.ndarray, float]:
     """What the network makes of x, in inference, and the share of its units that are dead.
 
     A unit is a channel before a (leaky) ReLU. It is dead if it is above 0 for no picture of x and at no place: a ReLU
-    then passes nothing on and never learns again, a leaky one is a line.
+    then passes nothing on and never learns again, a leaky one is a line. The sum of what passes is above 0 if any is.
     """
     alive = []
     network.train(False)
     with no_grad():
         for layer in network:
             if isinstance(layer, LeakyRelu):
-                values = x.numpy()
-                alive.append((values > 0).reshape(-1, values.shape[-1]).any(0))
+                passed = ops.sum(ops.leaky_relu(x, 0.0), axes=tuple(range(x.ndim - 1)))
+                alive.append(passed.numpy() > 0)
             x = layer(x)
     network.train()
     return x.numpy(), 1 - float(np.concatenate(alive).mean())
 
 
-def _gradient_norms(name: str, network: Sequential, gradients: Sequence[np.ndarray]) -> dict[str, float]:
+def _gradient_norms(name: str, network: Sequential, adam: Adam) -> dict[str, float]:
     """The norm of each layer's gradient: gradient.generator.1, over all parameters of the layer."""
     squares = {}
-    for parameter, gradient in zip(network.parameters(), gradients, strict=True):
+    for parameter, square in zip(network.parameters(), adam.squared_norms(), strict=True):
         layer = f"gradient.{name}.{parameter.partition('.')[0]}"
-        squares[layer] = squares.get(layer, 0.0) + float(np.square(gradient, dtype=np.float64).sum())
+        squares[layer] = squares.get(layer, 0.0) + square
     return {layer: math.sqrt(square) for layer, square in squares.items()}

@@ -13,7 +13,9 @@ import pytest
 import kernels
 from minigan import doctor, faces, models, nn, options, pictures, report, train, vitals
 from minigan.autograd import Tensor, grad
+from minigan.batches import Batches
 from minigan.losses import discriminator_loss
+from minigan.reporter import Event
 from minigan.run import Run
 
 EPS = float(np.finfo(np.float32).eps)
@@ -106,7 +108,7 @@ def bits(run: Run) -> dict[str, bytes]:
 def test_a_visit_changes_nothing(monkeypatch):
     """Weights, optimizers, running averages and samples are the same bits whether the doctor came or not."""
     seen = trained("--epochs", 2, "--sample-every", 4)
-    monkeypatch.setattr(doctor.Doctor, "visit", lambda self, last: None)
+    monkeypatch.setattr(doctor.Doctor, "visit", lambda self, last: lambda: Event("doctor", "", {}))
     unseen = trained("--epochs", 2, "--sample-every", 4, out="unseen")
     assert bits(seen) == bits(unseen)
     for path in unseen.samples():
@@ -122,6 +124,20 @@ def test_a_resumed_run_is_seen_as_an_uninterrupted_one():
     assert [row["step"] for row in Run.open(Path("parted")).rows("doctor.jsonl")] == [12, 16]
     train.train(["--resume", "parted", "--epochs", "4"])
     assert Run.open(Path("parted")).rows("doctor.jsonl") == straight.rows("doctor.jsonl")
+
+
+def test_a_visit_is_of_its_step():
+    """What was logged and moved between the look and the conclusion, by the steps after it, is not in its row."""
+    run = trained("--epochs", 4, "--sample-every", 100)  # 32 steps, 16 rows
+    batches = Batches(faces.draw(64, 16, "RGB", 0), run.settings, kernels.device("cpu"))
+    game = train.Game(run.settings, batches.device)
+    game.load(run.newest_checkpoint())
+    visitor = doctor.Doctor(game, batches, run)
+    expected = visitor.visit(last=False)().facts["measures"]
+    conclude = visitor.visit(last=False)
+    game.step(batches.batch(32))
+    run.log(run.rows()[-1] | {"step": 33, "d_loss": 100.0, "d_real": 0.0})
+    assert conclude().facts["measures"] == expected
 
 
 def test_what_a_person_is_told(capsys, monkeypatch):
@@ -150,7 +166,7 @@ def test_numbers_that_are_none_are_left_out(monkeypatch):
     real = np.zeros((8, 16, 16, 3), np.float32)
     with np.errstate(all="ignore"):
         game.step(Tensor(real, game.device))
-        measures = vitals.measure(game, real, [])
+        measures = vitals.measure(vitals.look(game, real), real, [], 0.0)
     assert "diversity" not in measures
     assert all(map(math.isfinite, measures.values()))
     json.dumps(measures, allow_nan=False)
@@ -219,13 +235,14 @@ def test_dead_units_and_saturation_by_hand():
     assert vitals.saturation(np.array([-1, 0.995, 0.98, -0.98, 0, 0.5, 0.2, 0.9])) == 0.25
 
 
-def test_gradient_norms_are_the_steps_own(seed):
-    """With beta1 = 0 Adam's running mean is the last gradient: per layer, the norm of what `grad` gives for D."""
-    settings = options.new_settings(options.parse([*TINY, "--beta1", "0"]))
+@pytest.mark.parametrize("beta1", [0, 0.5])
+def test_gradient_norms_are_the_steps_own(seed, beta1):
+    """After one step Adam's m_hat is its gradient: per layer, the norm of what `grad` gives for D."""
+    settings = options.new_settings(options.parse([*TINY, "--beta1", str(beta1)]))
     game, twin = train.Game(settings, REFERENCE), train.Game(settings, REFERENCE)
     real = Tensor(images(seed, (8, 16, 16, 3)), REFERENCE)
     game.step(real)
-    measured = vitals.measure(game, real.numpy(), [])
+    measured = vitals.look(game, real.numpy()).networks
 
     fake = twin.generator(twin.draw_z(8, twin.noise)).detach()
     losses = discriminator_loss(twin.discriminator(real), twin.discriminator(fake), settings.label_smoothing)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 import zipfile
 from functools import partial
@@ -394,6 +395,67 @@ def test_scores_are_read_where_they_are_wanted(folder, gpu, monkeypatch):
     run = trained("--device", gpu, "--precision", "fp32", "--data", folder, "--epochs", 3, "--graph")
     assert set().union(*done) == {(4, 5), (8, 9), (9, 9)}  # that of the 4th step, in the 5th; and the last at once
     assert [row["step"] for row in run.rows()] == [4, 8, 9]
+
+
+def test_steps_go_on_while_a_sample_is_written(folder, gpu, monkeypatch):
+    """With a graph a sample and what the doctor concludes wait for no step, nor a step for them; a checkpoint does, so
+    that whoever goes on from it has all that is before it. (9 steps, sampled at 2, 4, 6, 8, 9; saved at 3, 6, 9.)"""
+    begun, written = {step: threading.Event() for step in range(10)}, []
+    call, save_sample, save_checkpoint = Steps.__call__, Run.save_sample, Run.save_checkpoint
+
+    def call_and_tell(steps):
+        begun[steps.game.step_count].set()  # as many are done
+        return call(steps)
+
+    def save_late(run, step, images):
+        if step in (2, 4, 8):
+            assert begun[step].wait(timeout=60)
+        if step == 6:
+            time.sleep(0.3)  # for a checkpoint that would not wait
+        written.append(step)
+        return save_sample(run, step, images)
+
+    def save_and_tell(run, step, arrays, state):
+        assert written == [made for made in (0, 2, 4, 6, 8, 9) if made <= step]
+        return save_checkpoint(run, step, arrays, state)
+
+    monkeypatch.setattr(Steps, "__call__", call_and_tell)
+    monkeypatch.setattr(Run, "save_sample", save_late)
+    monkeypatch.setattr(Run, "save_checkpoint", save_and_tell)
+    device = ("--device", gpu, "--precision", "fp32", "--data", folder, "--graph")
+    run = trained(*device, "--epochs", 3, "--sample-every", 2, "--save-every", 1)
+    assert written == [0, 2, 4, 6, 8, 9]
+    assert [row["step"] for row in run.rows("doctor.jsonl")] == written[1:]
+
+
+def test_a_sample_is_told_of_when_it_is_written(folder, gpu, monkeypatch, capsys):
+    """Or its error: by the step that comes then, and not only by the next sample. (Sampled at 4 and 8.)"""
+    call = Steps.__call__
+
+    def call_and_wait(steps):
+        if steps.game.step_count == 5:
+            time.sleep(0.5)  # the sample is written
+        if steps.game.step_count == 7:
+            assert '"event": "sample", "step": 4,' in capsys.readouterr().out
+        return call(steps)
+
+    monkeypatch.setattr(Steps, "__call__", call_and_wait)
+    device = ("--device", gpu, "--precision", "fp32", "--data", folder, "--graph", "--json")
+    trained(*device, "--epochs", 3, "--sample-every", 4, "--save-every", 3)
+    assert '"event": "sample", "step": 8,' in capsys.readouterr().out
+
+
+def test_without_a_graph_a_step_is_seen_before_the_next(folder, monkeypatch):
+    """There the device does nothing meanwhile: sample and doctor come where they are asked for."""
+    seen, call = [], Steps.__call__
+
+    def call_and_look(steps):
+        seen.append([row["step"] for row in Run(Path("run"), None, {}).rows("doctor.jsonl")])
+        return call(steps)
+
+    monkeypatch.setattr(Steps, "__call__", call_and_look)
+    trained("--data", folder, "--epochs", 2, "--sample-every", 2)
+    assert seen == [[], [], [2], [2], [2, 4], [2, 4]]
 
 
 def test_ctrl_c_in_the_middle_of_an_epoch_loses_nothing(folder, straight, monkeypatch, capsys):
