@@ -299,13 +299,17 @@ def moved_by_adam(step, lr, beta1, beta2, eps, parameters, gradients, m, v):
 
 
 @contextlib.contextmanager
-def poisoned():
-    """While active, memory that a kernel is given to fill holds NaN, or the largest integer."""
+def poisoned(device):
+    """While active, memory that a kernel of the device is given to fill holds NaN, or the largest integer."""
 
     def poison(empty):
         def allocate(*arguments, **options):
             array = empty(*arguments, **options)
-            array.reshape(-1).view(np.uint8).fill(255)
+            target = array.reshape(-1).view(np.uint8)
+            if isinstance(array, np.ndarray):
+                target.fill(255)
+            else:
+                device.copy(target, device.array(np.full(array.nbytes, 255, np.uint8)))
             return array
 
         return allocate
@@ -319,7 +323,10 @@ def poisoned():
 
 def run(device, kernel, arguments):
     """The results of a kernel as NumPy arrays, made in poisoned memory; what it may not change is found unchanged."""
-    for memory in (contextlib.nullcontext(), poisoned()):  # Numba compiles in the first, where np.empty is NumPy's own
+    for memory in (
+        contextlib.nullcontext(),
+        poisoned(device),
+    ):  # Numba compiles in the first, where np.empty is NumPy's own
         given = [device.array(a.copy()) if isinstance(a, np.ndarray) else a for a in arguments]
         with memory:
             results = getattr(device, kernel)(*given)

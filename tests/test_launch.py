@@ -294,6 +294,9 @@ class FakePool:
     def malloc(self, size):
         raise AssertionError("a fake allocates nothing")
 
+    def free_all_blocks(self):
+        """It has none."""
+
     def total_bytes(self):
         return 1000
 
@@ -307,19 +310,34 @@ def fake_cupy(launches, events):
         yield
         events.append("any memory")
 
+    most_shared = {}  # bytes, by kernel, whoever has loaded it
+
+    class RawKernel:
+        def __init__(self, name, code):
+            self.name, self.code = name, code
+
+        @property
+        def max_dynamic_shared_size_bytes(self):
+            return most_shared.get(self.name, 48 << 10)
+
+        @max_dynamic_shared_size_bytes.setter
+        def max_dynamic_shared_size_bytes(self, size):
+            most_shared[self.name] = size
+
+        def __call__(self, grid, block, arguments, shared_mem):
+            most = self.max_dynamic_shared_size_bytes
+            launches.append((self.name, self.code, grid, block, arguments, shared_mem, most))
+
     class RawModule:
         def __init__(self, *, path: str):
             with open(path, "rb") as file:
                 self.code = file.read()
 
         def get_function(self, name):
-            def launch(grid, block, arguments, shared_mem):
-                launches.append((name, self.code, grid, block, arguments, shared_mem, vars(launch)))
-
-            return launch
+            return RawKernel(name, self.code)
 
     cupy = types.ModuleType("cupy")
-    cupy.ndarray, cupy.RawModule, cupy.RawKernel = FakeArray, RawModule, object
+    cupy.ndarray, cupy.RawModule, cupy.RawKernel = FakeArray, RawModule, RawKernel
     cupy.empty, cupy.copyto, cupy.asnumpy = None, np.copyto, np.asarray
     cupy.get_default_memory_pool = FakePool
     cupy.cuda = types.SimpleNamespace(
@@ -349,15 +367,24 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
 
     x = X.view(FakeArray)
     launch(x, x, 6, 0.5, 1, grid=(2, 3), shared=1000)
-    launch(x, x, 6, 0.5, 1, shared=50_000)
-    (name, code, grid, block, arguments, shared, asked), (*_, more, asked_for_more) = launches
-    assert (name, grid, block, shared, asked) == ("scale", (2, 3, 1), (8, 1, 1), 1000, {})
-    assert more == asked_for_more["max_dynamic_shared_size_bytes"] == 50_000  # beyond 48 KiB a kernel must ask
+    name, code, grid, block, arguments, shared, most = launches[0]
+    assert (name, grid, block, shared, most) == ("scale", (2, 3, 1), (8, 1, 1), 1000, 48 << 10)
     assert arguments[0] is x
     assert [type(number) for number in arguments[2:]] == [np.int32, np.float32, np.uint64]
     assert code.startswith(b"\x7fELF")
     with pytest.raises(TypeError, match="must live in one place, but they are FakeArray, ndarray"):
         launch(x, X, 6, 0.5, 1)
+
+
+def test_a_kernel_is_allowed_the_most_shared_memory_that_was_asked_for(monkeypatch, nvrtc, tmp_path):
+    """Beyond 48 KiB a kernel must ask. What it is allowed is one number for all of its launches, and never shrinks."""
+    launches = []
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    gpu_with(monkeypatch, fake_cupy(launches, []))
+    x = X.view(FakeArray)
+    for shared in (60_000, 50_000, 60_000, 70_000, 1000, 60_000):
+        launch(x, x, 6, 0.5, 1, shared=shared)
+    assert [most for *_, most in launches] == [60_000, 60_000, 60_000, 70_000, 70_000, 70_000]
 
 
 def test_a_graph_of_cupy(monkeypatch, nvrtc):

@@ -35,6 +35,26 @@ graph(), graph()
 """
 
 
+FORGOTTEN = """
+from kernels.launch import gpu
+import numpy as np
+from kernels.launch import Source, empty
+twice = Source("tests", "twice.cu", text='''
+extern "C" __global__ void twice(const float* x, float* y) { y[threadIdx.x] = 2 * x[threadIdx.x]; }''')
+x = gpu.array(np.ones(32, np.float32))
+def step():
+    y = empty(x, (32,))
+    twice.launch("twice", (1,), (32,), x, y)
+    return y
+room = gpu.room()
+graph = gpu.GpuGraph(step)
+graph(), graph()
+assert gpu.room() < room
+del graph
+assert gpu.room() == room, "a graph's memory is lost"
+"""
+
+
 def with_stand_in(*arguments) -> subprocess.CompletedProcess:
     """Python, which finds the stand-in where it looks for CuPy."""
     paths = [str(TESTS / "stand_in"), str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -63,3 +83,9 @@ def test_what_a_capture_refuses(emulated, function, instead, message):
     done = with_stand_in("-c", BROKEN.format(function=function, instead=instead))
     assert message in done.stderr
     assert (done.returncode == 0) == (not message)
+
+
+def test_the_memory_of_a_graph_comes_back(emulated):
+    """When it is forgotten: a step that was too large leaves room for a smaller one. CuPy's pools must be asked to."""
+    done = with_stand_in("-c", FORGOTTEN)
+    assert done.returncode == 0, done.stderr

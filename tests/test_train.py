@@ -906,7 +906,8 @@ def test_a_graph_that_goes_wrong_stops_at_the_next_row(folder, gpu, capsys, monk
     def poisoned_step(steps):
         scores = call(steps)
         if steps.game.step_count == 7:
-            steps.game.g_parameters[0].data[0] = np.nan
+            device, w = steps.game.device, steps.game.g_parameters[0]
+            device.copy(w.data, device.array(np.full(w.shape, np.nan, np.float32)))
         return scores
 
     monkeypatch.setattr(Steps, "__call__", poisoned_step)

@@ -120,7 +120,7 @@ def transformed(module, x, w, y, algorithm):
 
 def on_gpu(device, x, w, y, algorithm):
     """The same by winograd_cuda on that device, in memory that held NaN, as NumPy arrays."""
-    with poisoned():
+    with poisoned(device):
         return [device.numpy(a) for a in transformed(winograd_cuda, *map(device.array, (x, w, y)), algorithm)]
 
 

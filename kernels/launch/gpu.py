@@ -14,6 +14,8 @@ import weakref
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from kernels import DeviceError
 from kernels.launch import nvrtc
 from kernels.launch.cache import cached
@@ -47,7 +49,6 @@ def _major() -> int:
 
 
 MAJOR = _major()
-UNASKED = 48 << 10  # bytes of shared memory that a block may take without asking
 STREAM = cupy.cuda.Stream(non_blocking=True)  # not the default one, on which nothing can be captured
 STREAM.use()
 BRANCHES = (
@@ -59,8 +60,15 @@ _graphs = weakref.WeakSet()
 
 @between_steps
 def array(values) -> cupy.ndarray:
-    """A NumPy array copied to the GPU, C-contiguous. CuPy copies it to page-locked memory, and does not wait."""
-    return cupy.asarray(values, order="C")
+    """A NumPy array copied to the GPU, C-contiguous; the values are the caller's again when it returns.
+
+    CUDA takes them through page-locked memory of its own, a piece at a time. `cupy.asarray` would lock as much as they
+    have, for good, and write a single number with a kernel that CuPy has to compile.
+    """
+    values = np.asarray(values, order="C")
+    made = cupy.empty(values.shape, values.dtype)
+    made.set(values, STREAM)
+    return made
 
 
 numpy = between_steps(cupy.asnumpy)  # and back
@@ -109,7 +117,7 @@ def sender(shape: tuple[int, ...], dtype) -> Callable:
 
 
 def memory() -> int:
-    """Bytes of the GPU that CuPy's pools have taken. They give none back, so they are the most that were ever held."""
+    """Bytes of the GPU that CuPy's pools hold. They keep what they once took, unless the GPU's memory is at its end."""
     return sum(pool.total_bytes() for pool in (cupy.get_default_memory_pool(), *(graph.pool for graph in _graphs)))
 
 
@@ -126,6 +134,10 @@ class GpuGraph(Graph):
         self.pool = cupy.cuda.MemoryPool()
         _graphs.add(self)
 
+    def __del__(self):
+        self.result = self.repeat = None
+        self.pool.free_all_blocks()  # one that is only forgotten keeps them
+
     def arena(self):
         return cupy.cuda.using_allocator(self.pool.malloc)
 
@@ -136,8 +148,10 @@ class GpuGraph(Graph):
             with intercepted(branches.launch):
                 result = self.step()
         finally:
-            branches.join()
-            graph = STREAM.end_capture()
+            try:
+                branches.join()
+            finally:
+                graph = STREAM.end_capture()
         return result, lambda: graph.launch(STREAM)
 
 
@@ -205,7 +219,7 @@ def _function(source, kernel: str, defines: frozenset, shared: int, device: int)
 
     path = cached("cuda", parts, ".cubin", make)
     function = cupy.RawModule(path=str(path)).get_function(kernel)
-    if shared > UNASKED:
+    if shared > function.max_dynamic_shared_size_bytes:  # there is one, of all who load it: it must never shrink
         function.max_dynamic_shared_size_bytes = shared
     return function
 

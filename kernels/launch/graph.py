@@ -58,7 +58,7 @@ class Graph:
     def __init__(self, step: Callable):
         self.step = step
         self.warm = False
-        self.repeat: Callable[[], None] | None = None
+        self.result, self.repeat = None, None  # of the capture: what `step` returned, and what runs its kernels
 
     def __call__(self):
         if not self.warm:

@@ -28,6 +28,7 @@ from kernels.launch import host, nvrtc
 
 CAPABILITY = "99"  # of no card: what is compiled for it is not compiled by NVIDIA's compiler
 GRANULE = 512  # bytes: an array begins at a multiple, as CUDA's do
+MEMORY = 8 << 30  # bytes
 UNASKED, MOST = 48 << 10, 227 << 10  # bytes of shared memory that a block may take, without asking and at all
 
 
@@ -35,7 +36,9 @@ UNASKED, MOST = 48 << 10, 227 << 10  # bytes of shared memory that a block may t
 
 
 class MemoryPool:
-    """Memory for arrays. What was held once is kept for others."""
+    """Memory for arrays. What was held once is kept for others, also when the pool is forgotten, until it is freed."""
+
+    held = 0  # bytes, by all pools
 
     def __init__(self):
         self.free: dict[int, list[np.ndarray]] = {}  # bytes -> what is free
@@ -48,12 +51,22 @@ class MemoryPool:
             memory = np.full(size + GRANULE, 0xFF, np.uint8)  # NaN
             first = -memory.ctypes.data % GRANULE
             self.free[size] = [memory[first : first + size]]
-            self.taken += size
+            self._take(size)
         return Block(self, self.free[size].pop())
+
+    def free_all_blocks(self) -> None:
+        """Give back what nobody holds."""
+        for size, blocks in self.free.items():
+            self._take(-size * len(blocks))
+        self.free.clear()
 
     def total_bytes(self) -> int:
         """That it has taken."""
         return self.taken
+
+    def _take(self, size: int) -> None:
+        self.taken += size
+        MemoryPool.held += size
 
 
 class Block:
@@ -63,7 +76,7 @@ class Block:
         self.pool, self.memory = pool, memory
 
     def __del__(self):
-        self.pool.free[self.memory.nbytes].append(self.memory)
+        self.pool.free.setdefault(self.memory.nbytes, []).append(self.memory)
 
 
 class ndarray:
@@ -86,9 +99,6 @@ class ndarray:
     def __getitem__(self, index) -> ndarray:
         return ndarray(self._values[index], self._block)
 
-    def __setitem__(self, index, value) -> None:
-        self._values[index] = _values(value)
-
     def reshape(self, *shape) -> ndarray:
         """Of the same memory."""
         return ndarray(self._values.reshape(*shape), self._block)
@@ -98,7 +108,8 @@ class ndarray:
         return ndarray(self._values.view(dtype), self._block)
 
     def fill(self, value) -> None:
-        """Every number."""
+        """Every number. Another than 0 would be a kernel of CuPy's, which it compiles where it finds CUDA's headers."""
+        assert value == 0
         self._values.fill(value)
 
     def set(self, values: np.ndarray, stream: Stream) -> None:
@@ -116,15 +127,6 @@ class ndarray:
     def data(self) -> SimpleNamespace:
         """Where it begins."""
         return SimpleNamespace(ptr=self._values.ctypes.data)
-
-
-def _values(value):
-    """What an assignment takes: an array of here, or a number."""
-    if isinstance(value, ndarray):
-        return value._values
-    if isinstance(value, (bool, int, float, np.generic)):
-        return value
-    raise TypeError(f"Unsupported type {type(value)}")
 
 
 _default = _pool = MemoryPool()
@@ -152,15 +154,6 @@ def empty(shape: tuple[int, ...], dtype=np.float32) -> ndarray:
     return ndarray(block.memory[:size].view(dtype).reshape(shape), block)
 
 
-def asarray(values, order: str = "C") -> ndarray:
-    """Of numbers of the host."""
-    _not_captured()
-    values = np.asarray(values)
-    array = empty(values.shape, values.dtype)
-    array._values[...] = values
-    return array
-
-
 def asnumpy(array: ndarray) -> np.ndarray:
     """To the host."""
     _not_captured()
@@ -170,7 +163,8 @@ def asnumpy(array: ndarray) -> np.ndarray:
 def copyto(target: ndarray, source: ndarray) -> None:
     """All numbers of one array into another."""
     _not_captured()
-    target._values[...] = _values(source)
+    assert (target.dtype, target.shape) == (source.dtype, source.shape)
+    target._values[...] = source._values
 
 
 # ---- streams, and what is captured in them ---------------------------------------------------------------------------
@@ -330,17 +324,29 @@ class RawModule:
         return RawKernel(self.library, self.source, kernel)
 
 
+_most_shared: dict[tuple[ctypes.PyDLL, str], int] = {}  # bytes that a kernel was allowed, whoever loaded it
+
+
 class RawKernel:
     """A kernel that is loaded. It takes numbers as NumPy's, of the very type of their parameter, and tables whole."""
 
     def __init__(self, library: ctypes.PyDLL, source: Source, kernel: str):
         assert _capture is None, "a kernel is loaded before a step is captured"
         self.library, self.source, self.kernel = library, source, kernel
-        self.max_dynamic_shared_size_bytes = UNASKED
+
+    @property
+    def max_dynamic_shared_size_bytes(self) -> int:
+        """That a launch may ask for; of the machine code, and so the same for all who have loaded it."""
+        return _most_shared.get((self.library, self.kernel), UNASKED)
+
+    @max_dynamic_shared_size_bytes.setter
+    def max_dynamic_shared_size_bytes(self, size: int) -> None:
+        assert size <= MOST
+        _most_shared[self.library, self.kernel] = size
 
     def __call__(self, grid, block, arguments: tuple, shared_mem: int = 0) -> None:
         """Launched in the current stream. The arrays are whoever's: a graph does not keep them."""
-        assert shared_mem <= self.max_dynamic_shared_size_bytes <= MOST, f"{shared_mem} bytes of shared memory"
+        assert shared_mem <= self.max_dynamic_shared_size_bytes, f"{shared_mem} bytes of shared memory"
         values = []
         for parameter, argument in zip(self.source.kernels[self.kernel], arguments, strict=True):
             if parameter.pointer and not parameter.table:
@@ -384,7 +390,7 @@ cuda = SimpleNamespace(
         deviceSynchronize=_not_captured,
         getDevice=lambda: 0,
         getDeviceCount=lambda: 1,
-        memGetInfo=lambda: (8 << 30, 8 << 30),
+        memGetInfo=lambda: (MEMORY - MemoryPool.held, MEMORY),
         runtimeGetVersion=lambda: 1000 * nvrtc.newest(),
     ),
 )
