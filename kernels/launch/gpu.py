@@ -2,8 +2,8 @@
 
 All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
 repeated graphs and copies; but within a graph kernels wait only for those that they must. Only what is sent travels in
-a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it reads an
-array, or asks for one that it has fetched, and where it sends one while two before it are on their way.
+a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it makes or reads
+an array, or asks for one that it has fetched, and where it sends one while two before it are on their way.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ def array(values) -> cupy.ndarray:
     values = np.asarray(values, order="C")
     made = cupy.empty(values.shape, values.dtype)
     made.set(values, STREAM)
+    STREAM.synchronize()  # CUDA may still be reading them
     return made
 
 

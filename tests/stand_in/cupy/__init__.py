@@ -236,6 +236,10 @@ class Stream:
         assert event.capture is _capture, "the event's capture is over"
         _capture.waits.setdefault(self, set()).update(event.waits)
 
+    def synchronize(self) -> None:
+        """All is done already."""
+        _not_captured()
+
     def begin_capture(self) -> None:
         """What is launched here from now on is not run."""
         global _capture
