@@ -236,8 +236,8 @@ def test_plan(format):
     planned = functools.partial(plan, multiprocessors=132, format=format)
     many = 256 * 132
     assert planned(many, 128, 1024, 1) == (largest, 1)
-    assert planned(many, 128, 1024, 1, beside=12 * 256) == (largest, 1)
-    assert planned(many, 128, 1024, 1, beside=12 * 1024) == (large, 1)  # beside the table of 1,024 channels
+    assert planned(many, 128, 1024, 1, beside=12 * 1024) == (largest, 1)  # beside the table of 1,024 channels
+    assert planned(many, 128, 1024, 1, beside=12 * 2048) == (large, 1)
     assert planned(many, 64, 1024, 1)[0].columns == 64
     for rows, columns, depth in [(16384, 128, 1024), (4096, 256, 2048), (1024, 512, 4096)]:  # of radford64, batch 64
         tile, number = planned(rows, columns, depth, 1)

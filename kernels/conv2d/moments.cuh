@@ -2,7 +2,8 @@
 //
 // A tile is a chunk of rows for batch norm (../batch_norm/batch_norm.cu, batch_norm_moments). While it is still in
 // registers nobody has to read it again. Only where a sum is in one part: else no block knows the whole of it.
-// Shared  partial (2, WARPS, TILE_COLUMNS): of the sums, then of the squares, what each of a column's warps has
+// Shared  partial (2, WARPS, TILE_COLUMNS): of the sums, then of the squares, what each of a column's warps has; 4,096 bytes
+//         at 256 x 128
 // Sums    a lane adds its rows in their order; the 8 lanes of a column, in a tree; then the warps of a column, in theirs.
 
 constexpr int WARPS = THREADS / 64;  // that have a column
@@ -10,11 +11,11 @@ constexpr int WARPS = THREADS / 64;  // that have a column
 // From what each lane has of its columns to what the tile has, given to each lane.
 template <class B>
 __device__ void sum_over_tile(
-    float (&column)[COLUMN_BLOCKS][2],  // (block, e): column 2 t + e of it
+    float (&column)[COLUMN_EIGHTS][2],  // (eight, e): column 2 t + e of it
     float (&partial)[WARPS][TILE_COLUMNS]) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, first = threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll
-    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+    for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             float sum = column[v][e];
@@ -25,7 +26,7 @@ __device__ void sum_over_tile(
     }
     __syncthreads();
 #pragma unroll
-    for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+    for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
             const int line = first + B::line_of(v, 2 * t + e);
@@ -42,10 +43,10 @@ __device__ void store_moments(
     const Sums& tile, int rows, int column0, int columns, float* __restrict__ sums, float* __restrict__ squares) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4, row0 = threadIdx.x / 64 * WARP_ROWS;
     column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
-    const auto store = [&](const float(&column)[COLUMN_BLOCKS][2], float* to) {  // once for each column of the tile
+    const auto store = [&](const float(&column)[COLUMN_EIGHTS][2], float* to) {  // once for each column of the tile
         if (threadIdx.x >= 64 || g != 0) return;
 #pragma unroll
-        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+        for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
                 const int c = column0 + B::line_of(v, 2 * t + e);
@@ -53,13 +54,13 @@ __device__ void store_moments(
             }
         }
     };
-    float sum[COLUMN_BLOCKS][2] = {}, square[COLUMN_BLOCKS][2] = {};
+    float sum[COLUMN_EIGHTS][2] = {}, square[COLUMN_EIGHTS][2] = {};  // registers, as above
     __shared__ float partial[2][WARPS][TILE_COLUMNS];
 #pragma unroll
-    for (int u = 0; u < ROW_BLOCKS; ++u) {
+    for (int u = 0; u < ROW_EIGHTS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;
 #pragma unroll
-        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+        for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) sum[v][e] += tile[u / 2][v][u % 2 * 2 + e];
         }
@@ -67,14 +68,14 @@ __device__ void store_moments(
     sum_over_tile<B>(sum, partial[0]);
     store(sum, sums);
 
-    float mean[COLUMN_BLOCKS][2];
+    float mean[COLUMN_EIGHTS][2];
 #pragma unroll
-    for (int v = 0; v < COLUMN_BLOCKS; ++v) mean[v][0] = sum[v][0] / rows, mean[v][1] = sum[v][1] / rows;
+    for (int v = 0; v < COLUMN_EIGHTS; ++v) mean[v][0] = sum[v][0] / rows, mean[v][1] = sum[v][1] / rows;
 #pragma unroll
-    for (int u = 0; u < ROW_BLOCKS; ++u) {
+    for (int u = 0; u < ROW_EIGHTS; ++u) {
         if (row0 + A::line_of(u, g) >= rows) continue;
 #pragma unroll
-        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+        for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #pragma unroll
             for (int e = 0; e < 2; ++e) {
                 const float distance = tile[u / 2][v][u % 2 * 2 + e] - mean[v][e];

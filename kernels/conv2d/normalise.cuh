@@ -5,7 +5,8 @@
 // To rectify x as it is, is to normalise it with mean 0, gain 1 and shift 0, which changes no number: one way for both.
 //
 // Who     A thread normalises, where they lie in shared memory, the very floats that it had copied there: when they have
-//         landed, and before the barrier after which others read them. So no barrier is added.
+//         landed, while the tile before is multiplied, and so before the barrier after which others read them. No barrier
+//         is added.
 // Zeros   What a copy did not find inside its picture is padding of a, and stays 0.
 // Shared  table (3, channels): mean, gain and shift of each channel that the block meets. A thread's four floats are of
 //         neighbouring channels, and it reads four of each at once.

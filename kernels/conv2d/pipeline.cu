@@ -14,9 +14,9 @@
 // Tensor cores: one instruction of a whole warp does 16 x 8 x 8 multiply-adds or more. Gained over float32: not measured
 // yet.
 //
-// Order      Windows overlap: under 4 x 4 taps with stride 2 a pixel is met four times. So a sum takes the channels in chunks as
-//            long as a tile is deep, each under all taps before the next: what is met again is met soon, while the L1 cache
-//            still has it. A tile has one tap for all threads, and its place is counted in (chunk, r, s).
+// Order      Windows overlap: under 4 x 4 taps with stride 2 a pixel is met four times. So a sum takes DEPTH channels under all
+//            taps, then the next DEPTH: a pixel that is met again is met soon, while the L1 cache still has it. A tile has
+//            one tap for all threads, and its place is counted in (chunk of channels, r, s).
 //            Gained over all channels under each tap: not measured yet.
 // Product    a tile of out, one block's, is the product of two matrices that are only written down in shared memory:
 //            product.cuh multiplies them, in either format, and says what a block is and in which order it sums.
@@ -59,6 +59,8 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
 
 // ---- a line of a tile that is a pixel: the window over a picture ------------------------------------------------------
 // What does not change from tap to tap is found out once. Windows have at most 15 rows and columns.
+// Example: in a picture of 32 rows with padding 1 the window at p = 0 has row -1 outside: bit 0 is 0 and bits 1 to 14 are 1.
+// Tap (r, s) meets a pixel if bits r and 16 + s both are 1: one comparison of words a copy, and not four of numbers.
 struct Window {
     const Number* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
     unsigned inside;   // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
@@ -131,7 +133,9 @@ __device__ void multiply_pixels(
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
-        if (FLOATS && pending) normaliser(stage.a, inside);
+        if (!FLOATS || !pending) return;
+        wait_copies<STAGES - 2>();
+        normaliser(stage.a, inside);
     };
     multiply(stages, tiles, fill, sum, begin, landed);
 }
@@ -179,9 +183,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
     const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
 
-    const auto fill = [&](Tiles& stage) {
+    const auto fill = [&](Tiles& stage, bool there) {
         const int c = tile.first * DEPTH + c0, s = tile.third * together + next_s;
-        const bool beyond = c >= D || s >= S;
+        const bool beyond = !there || c >= D || s >= S;
         const Number* from = w + (long long)k * filter + (tile.second * S + s) * D + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
@@ -252,15 +256,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));  // that is copied next
     const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
-    const auto fill = [&](Tiles& stage) {
+    const auto fill = [&](Tiles& stage, bool there) {
         const int r = r0 + tile.second * stride, s = s0 + tile.third * stride;
         const int k_a = tile.first * DEPTH + A::depth(threadIdx.x), k_b = tile.first * DEPTH + B::depth(threadIdx.x);
         const Number* from = w + offset(k_b, r, s, R, S, D) + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
-            copy_async(stage.b.copied(u), from + u * next_b, k_b + B::STEP * u < K && c < D);
+            copy_async(stage.b.copied(u), from + u * next_b, there && k_b + B::STEP * u < K && c < D);
         const int step = k_a - (tile.second * Q + tile.third) * E;
-        const unsigned bits = bits_of_tap(tile.second, tile.third, k_a >= E);
+        const unsigned bits = bits_of_tap(tile.second, tile.third, !there || k_a >= E);
         tile = plus(tile, {0, 0, 1}, taps_r, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
@@ -313,21 +317,22 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     Digits pixel = digits(part.first * DEPTH + B::depth(threadIdx.x), P, Q);  // and (n, p, q), of b
     const Digits next = digits(B::STEP, P, Q);
 
-    const auto fill = [&](Tiles& stage) {
+    const auto fill = [&](Tiles& stage, bool there) {
         unsigned inside_y = 0, inside_x = 0;
 #pragma unroll
         for (int u = 0; u < A::COPIES; ++u) {
-            const bool there = d < depth && k < E;
-            copy_async(stage.a.copied(u), y + (long long)d * E + k, there);
-            inside_y |= (unsigned)there << u;
+            const bool inside = there && d < depth && k < E;
+            copy_async(stage.a.copied(u), y + (long long)d * E + k, inside);
+            inside_y |= (unsigned)inside << u;
             d += A::STEP;
         }
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
-            const bool there = column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
-            copy_async(stage.b.copied(u), x + offset(pixel.first, i, j, H, W, D) + tap.third, there);
-            inside_x |= (unsigned)there << u;
+            const bool inside =
+                there && column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
+            copy_async(stage.b.copied(u), x + offset(pixel.first, i, j, H, W, D) + tap.third, inside);
+            inside_x |= (unsigned)inside << u;
             pixel = plus(pixel, next, P, Q);
         }
         return picture == X ? inside_x : inside_y;
@@ -345,8 +350,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside) {
+        if (!of_x && !of_y) return;
+        wait_copies<STAGES - 2>();
         if (of_x) normaliser_x(stage.b, inside);
-        if (of_y) normaliser_y(stage.a, inside);
+        else normaliser_y(stage.a, inside);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);

@@ -46,11 +46,11 @@ class Tile(NamedTuple):
 
     def depth_tile(self, lines: int) -> int:
         """Bytes of a stage where neighbouring depths are."""
-        return 16 * lines * (self.copies + 1)
+        return 16 * self.copies * lines
 
     def shared(self, beside: int) -> int:
         """Bytes of a block at most: its stages, the moments of its columns (moments.cuh), and so many beside them."""
-        stage = self.depth_tile(self.rows) + self.depth_tile(self.columns)
+        stage = self.line_tile(self.rows) + self.line_tile(self.columns)
         return self.stages * stage + 4 * self.warps * self.columns + beside
 
     def constants(self, format: Format) -> dict[str, int]:

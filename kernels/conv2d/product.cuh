@@ -12,7 +12,8 @@
 //            its part of it in fragments of 16 x 8; the larger the part, the more multiplications for each number read from
 //            shared memory, and the larger the whole, the more for each number read from the L2 cache. Lane 4 g + t has rows
 //            g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
-// Shared     STAGES tiles of a and of b, dynamic: stage.cuh.
+// Shared     STAGES tiles of a and of b, dynamic: stage.cuh. For 256 x 128 in three stages, 4 copies deep, 73,728 bytes, or
+//            if both are LineTiles 76,800. No bank conflicts.
 // Sums       Every element is summed by one warp in an order that depends on the shapes, the tile and the parts alone.
 
 #include "../launch/dynamic_shared.cuh"
@@ -21,33 +22,34 @@
 
 constexpr int RESIDENT = 256 / THREADS;  // blocks of a multiprocessor
 constexpr int WARP_ROWS = TILE_ROWS / (THREADS / 64), WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
-constexpr int ROW_BLOCKS = WARP_ROWS / 8, COLUMN_BLOCKS = WARP_COLUMNS / 8;  // of 8
+constexpr int ROW_EIGHTS = WARP_ROWS / 8, COLUMN_EIGHTS = WARP_COLUMNS / 8;
 constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                  // depths that are multiplied at once
 
+constexpr int EARLY = BITS == 32 ? 0 : SLICE;  // depths that are multiplied before the next copies start
 constexpr int UNROLLED = BITS == 32 ? 1 : DEPTH / SLICE;  // a slice in float32 is long, and leaves no registers for two
 
 // ---- the multiplication ---------------------------------------------------------------------------------------------
-// Of one warp's out, registers: 16 rows, two blocks of a; 8 columns, a block of b; and a lane's of them: rows g, g,
+// Of one warp's out, registers: 16 rows, two eights of a; 8 columns, an eight of b; and a lane's of them: rows g, g,
 // g + 8, g + 8 and columns 2 t, 2 t + 1, 2 t, 2 t + 1
-typedef float Sums[ROW_BLOCKS / 2][COLUMN_BLOCKS][4];
+typedef float Sums[ROW_EIGHTS / 2][COLUMN_EIGHTS][4];
 
 #if BITS == 32
 // sums += a b for the SLICE = 4 depths that begin at d, and the warp's rows and columns that begin at (row, column). Each
-// number that a lane reads serves 2 COLUMN_BLOCKS or ROW_BLOCKS multiply-adds.
+// number that a lane reads serves 2 COLUMN_EIGHTS or ROW_EIGHTS multiply-adds.
 template <class A, class B>
 __device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
     const int g = lane / 4, t = lane % 4;
-    float rows[ROW_BLOCKS / 4][4][4];  // (four blocks, block, depth) registers
+    float rows[ROW_EIGHTS / 4][4][4];  // (four eights, eight, depth) registers
 #pragma unroll
-    for (int u = 0; u < ROW_BLOCKS; u += 4) a.load_four(row + 8 * u, d, g, rows[u / 4]);
+    for (int u = 0; u < ROW_EIGHTS; u += 4) a.load_four(row + 8 * u, d, g, rows[u / 4]);
 #pragma unroll
-    for (int v = 0; v < COLUMN_BLOCKS; v += 4) {
+    for (int v = 0; v < COLUMN_EIGHTS; v += 4) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-            float columns[4][4];  // (block, depth) registers
+            float columns[4][4];  // (eight, depth) registers
             b.load_four(column + 8 * v, d, 2 * t + e, columns);
 #pragma unroll
-            for (int u = 0; u < ROW_BLOCKS; ++u) {
+            for (int u = 0; u < ROW_EIGHTS; ++u) {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
 #pragma unroll
@@ -59,14 +61,14 @@ __device__ void multiply_slice(const A& a, const B& b, int row, int column, int 
     }
 }
 #else
-// For lane (g, t), of each block's line g: in bits[b][0] the lower half of the SLICE depths that begin at d, in bits[b][1]
+// For lane (g, t), of each eight's line g: in bits[b][0] the lower half of the SLICE depths that begin at d, in bits[b][1]
 // the upper half.
-template <Operand OPERAND, class Tile, int BLOCKS>
-__device__ void load_operand(const Tile& tile, int first, int d, int lane, unsigned (&bits)[BLOCKS][2]) {
+template <Operand OPERAND, class Tile, int EIGHTS>
+__device__ void load_operand(const Tile& tile, int first, int d, int lane, unsigned (&bits)[EIGHTS][2]) {
     tile.template load<OPERAND>(first, d, lane, bits);
 #if BITS == 19
 #pragma unroll
-    for (int b = 0; b < BLOCKS; ++b)
+    for (int b = 0; b < EIGHTS; ++b)
         bits[b][0] = tf32(__uint_as_float(bits[b][0])), bits[b][1] = tf32(__uint_as_float(bits[b][1]));
 #endif
 }
@@ -74,14 +76,14 @@ __device__ void load_operand(const Tile& tile, int first, int d, int lane, unsig
 // sums += a b for the SLICE depths that begin at d, and the warp's rows and columns that begin at (row, column).
 template <class A, class B>
 __device__ void multiply_slice(const A& a, const B& b, int row, int column, int d, int lane, Sums& sums) {
-    unsigned rows[ROW_BLOCKS][2], columns[COLUMN_BLOCKS][2];
+    unsigned rows[ROW_EIGHTS][2], columns[COLUMN_EIGHTS][2];  // (eight, half) registers
     load_operand<A_ROWS>(a, row, d, lane, rows);
     load_operand<B_COLUMNS>(b, column, d, lane, columns);
 #pragma unroll
-    for (int u = 0; u < ROW_BLOCKS; u += 2) {
+    for (int u = 0; u < ROW_EIGHTS; u += 2) {
         const unsigned sixteen[4] = {rows[u][0], rows[u + 1][0], rows[u][1], rows[u + 1][1]};
 #pragma unroll
-        for (int v = 0; v < COLUMN_BLOCKS; ++v) {
+        for (int v = 0; v < COLUMN_EIGHTS; ++v) {
 #if BITS == 19
             mma_tf32(sums[u / 2][v], sixteen, columns[v][0], columns[v][1]);
 #else
@@ -92,12 +94,20 @@ __device__ void multiply_slice(const A& a, const B& b, int row, int column, int 
 }
 #endif
 
-// All `tiles` of a block's sum. fill(stage) starts to copy the next tile of a and of b.
+// All `tiles` of a block's sum. fill(stage, there) starts to copy the next tile of a and of b; or zeros, if none is there.
 // In turn t the copies of tile t have landed, those of the STAGES - 2 tiles after it are under way, and those of tile
 // t + STAGES - 1 start, where tile t - 1 was: one barrier says both that every thread's copies of tile t are there and
-// that every warp is done with tile t - 1.
-// landed(stage, bits) may change what this thread has copied, before that barrier: bits are those that fill returned for
-// the tile. begin() is called once, while the first copies are under way.
+// that every warp is done with tile t - 1. With STAGES = 3:
+//      turn       0            1            2            3
+//      stage 0    multiply 0   copy 3       .            multiply 3        . the copies are on their way
+//      stage 1    .            multiply 1   copy 4       .
+//      stage 2    copy 2       .            multiply 2   copy 5
+// All warps leave the barrier together. Were addresses computed there, nothing would multiply meanwhile; so tensor cores
+// are given the EARLY depths first. Nor is there a branch around the copies, past which the compiler would move nothing.
+//
+// landed(stage, bits) may change what this thread has copied of the next tile, where it waits for that itself: bits are
+// those that fill returned for the tile. It too is called between products, and not before the barrier.
+// begin() is called once, while the first copies are under way.
 constexpr int BITS_OF_A_FILL = 8;
 
 template <class A, class B, class Fill, class Begin, class Landed>
@@ -106,23 +116,30 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, 
     unsigned bits = 0;  // of the tiles under way, the newest lowest
 #pragma unroll
     for (int t = 0; t < STAGES - 1; ++t) {
-        bits = bits << BITS_OF_A_FILL | (t < tiles ? fill(stages[t]) : 0);
+        bits = bits << BITS_OF_A_FILL | (t < tiles ? fill(stages[t], true) : 0);
         close_copies();
     }
     begin();
+    landed(stages[0], bits >> (STAGES - 2) * BITS_OF_A_FILL);
     const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
     int now = 0, next = STAGES - 1;  // t and t + STAGES - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
         wait_copies<STAGES - 2>();
-        landed(stages[now], bits >> (STAGES - 2) * BITS_OF_A_FILL);
         __syncthreads();
-        bits = bits << BITS_OF_A_FILL | (t + STAGES - 1 < tiles ? fill(stages[next]) : 0);
-        close_copies();  // an empty group too, so that their number says which tile is there
+#pragma unroll
+        for (int d = 0; d < EARLY; d += SLICE)
+            multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
+        bits = bits << BITS_OF_A_FILL | fill(stages[next], t + STAGES - 1 < tiles);
+        close_copies();  // of zeros too, so that their number says which tile is there
+        const int soon = now + 1 == STAGES ? 0 : now + 1;  // t + 1, modulo STAGES
+        landed(stages[soon], bits >> (STAGES - 2) * BITS_OF_A_FILL);
 #pragma unroll UNROLLED
-        for (int d = 0; d < DEPTH; d += SLICE) multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
-        now = now + 1 == STAGES ? 0 : now + 1;
+        for (int d = EARLY; d < DEPTH; d += SLICE)
+            multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
+        now = soon;
         next = next + 1 == STAGES ? 0 : next + 1;
     }
+    wait_copies<0>();  // no thread ends while zeros of its are still under way
 }
 
 // ---- the end of a tile ----------------------------------------------------------------------------------------------
@@ -150,12 +167,12 @@ __device__ void store_sums(
     row0 += threadIdx.x / 64 * WARP_ROWS;
     column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
 #pragma unroll
-    for (int u = 0; u < ROW_BLOCKS; ++u) {
+    for (int u = 0; u < ROW_EIGHTS; ++u) {
         const int row = row0 + A::line_of(u, g);
         if (row >= rows) continue;
         float* const begin = line(row);
 #pragma unroll
-        for (int q = 0; q < 2 * COLUMN_BLOCKS / B::RUN; ++q) {
+        for (int q = 0; q < 2 * COLUMN_EIGHTS / B::RUN; ++q) {
             const int column = column0 + B::line_of(B::held(q, 0).b, 2 * t + B::held(q, 0).e);
             if (column >= columns) continue;  // columns come in fours
             Run<B::RUN> numbers;

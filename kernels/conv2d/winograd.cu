@@ -59,9 +59,10 @@ __device__ void multiply_points(
     out += (long long)blockIdx.z * rows * columns;
 
     int d = part.first * DEPTH;  // that is copied next
-    const auto fill = [&](Tiles& stage) {
-        copy_tile(stage.a, a, row0, d, rows, depth);
-        copy_tile(stage.b, b, column0, d, columns, depth);
+    const auto fill = [&](Tiles& stage, bool there) {
+        const int end = there ? depth : 0;
+        copy_tile(stage.a, a, row0, d, rows, end);
+        copy_tile(stage.b, b, column0, d, columns, end);
         d += DEPTH;
         return 0u;
     };
