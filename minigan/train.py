@@ -175,7 +175,9 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             background.tell()
             step = progress.step = game.step_count
             over = progress.done == 1 or interrupt.asked
-            sampled, saved = (over or step % every == 0 for every in (settings.sample_every, save_every))
+            sampled = over or step % settings.sample_every == 0
+            archived = archive_every is not None and step % archive_every == 0
+            saved = over or archived or step % save_every == 0
             if sampled or saved or step % read_every == 0:
                 rows.fetch(step, scores, logged=over or step % LOG_EVERY == 0)
             if sampled or saved or not graph:
@@ -186,8 +188,7 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             if not graph:  # then the device is not ahead of the host
                 background.finish()
             if saved:
-                asked = settings.save_every or (archive_every and step % archive_every == 0)
-                save(anyway=over or bool(asked))
+                save(anyway=over or archived or settings.save_every is not None)
     run.end("stopped" if interrupt.asked else "done")
     progress.end(run)
 

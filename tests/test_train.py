@@ -537,6 +537,12 @@ def test_the_newest_checkpoints_are_kept(folder):
     assert [int(path.stem) for path in run.checkpoints()] == [9, 18, 21]
 
 
+def test_an_epoch_to_be_archived_is_saved(folder):
+    """Whatever --save-every says, which says 5 epochs here, where nothing was asked for."""
+    run = trained("--data", folder, "--epochs", 6, "--archive-every", 2, "--keep", 1)
+    assert [int(path.stem) / PER_EPOCH for path in run.checkpoints()] == [2, 4, 6]
+
+
 @pytest.mark.parametrize(
     ("arguments", "epochs"),
     [((), [5, 11]), (("--save-every", 5), [5, 10, 11]), (("--archive-every", 10), [5, 10, 11])],
