@@ -121,7 +121,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, the newest last."""
-        return sorted((self.folder / "checkpoints").glob("*.safetensors"))
+        return self._of_steps("checkpoints/*.safetensors")
 
     def newest_checkpoint(self) -> Checkpoint:
         """The newest that is whole; those after it are named.
@@ -146,14 +146,18 @@ class Run:
         """That of a step. Raises UserError, which lists the steps that have one, if it has none, or it is broken."""
         path = self._checkpoint(step)
         if path not in (found := self.checkpoints()):
-            steps = ", ".join(other.stem.lstrip("0") for other in found)
+            steps = ", ".join(str(int(other.stem)) for other in found)
             advice = f"give one of {steps}" if steps else "train it first"
             raise UserError(f"{self.folder}: holds no checkpoint of step {step}: {advice}")
         return checkpoint.load(path)
 
     def samples(self) -> list[Path]:
         """Every sample picture, the newest last."""
-        found = (path for path in (self.folder / "samples").glob("*.png") if path.stem.isdecimal())
+        return self._of_steps("samples/*.png")
+
+    def _of_steps(self, pattern: str) -> list[Path]:
+        """The files that are named by a step, in their order; what else lies there is somebody's own."""
+        found = (path for path in self.folder.glob(pattern) if path.stem.isdecimal())
         return sorted(found, key=lambda path: int(path.stem))
 
     def places(self) -> dict[str, Path]:

@@ -84,6 +84,29 @@ def test_a_broken_checkpoint_keeps_no_good_one_from_staying(run):
     assert run.newest_checkpoint().path == newest
 
 
+def test_a_copy_under_a_name_of_its_own_is_none_of_the_run_s(run):
+    """Somebody keeps a checkpoint and a sample: the run finds its own, by their steps, and lets those be."""
+    *_, newest = saved(run, 2, 10)
+    samples = [run.save_sample(step, IMAGES) for step in (2, 10**6, 999)]
+    for path in (newest, samples[0]):
+        path.with_stem("best").write_bytes(path.read_bytes())
+    assert [int(path.stem) for path in run.checkpoints()] == [2, 10]
+    assert [int(path.stem) for path in run.samples()] == [2, 999, 10**6]
+    assert run.newest_checkpoint().path == newest
+    run.keep_checkpoints(10, newest=1, every=None)
+    run.rewind(1, 20)
+    names = ("checkpoints/00000010.safetensors", "checkpoints/best.safetensors", "samples/best.png")
+    assert files(run) == sorted([*names, "checkpoints/lock", "config.json"])
+
+
+def test_a_step_without_a_checkpoint_is_told_of_those_that_have_one(run):
+    """Step 0, which an imported run has, is one of them."""
+    saved(run, 0, 10)
+    with pytest.raises(UserError, match=r"holds no checkpoint of step 3: give one of 0, 10$"):
+        run.checkpoint_at(3)
+    assert run.checkpoint_at(0).state == {"step": 0}
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, code):
