@@ -248,6 +248,31 @@ def test_wrong_input_gets_one_clear_error(call, error, message):
     assert "\n" not in str(raised.value)
 
 
+NUMBERS = {  # functions of a Tensor (4, 2), a Tensor (2,) and the type of the numbers
+    "power": lambda x, c, number: x ** number(3),
+    "bce_with_logits": lambda x, c, number: ops.bce_with_logits(x, number(0.9)),
+    "leaky_relu": lambda x, c, number: ops.leaky_relu(x, number(0.1)),
+    "batch_norm": lambda x, c, number: ops.batch_norm(x, c, c, number(0.1)),
+    "batch_norm_inference": lambda x, c, number: ops.batch_norm_inference(x, c, c, c, c, number(0.1)),
+    "batch_norm_leaky_relu": lambda x, c, number: ops.batch_norm_leaky_relu(x, c, c, number(0.1), number(0.1))[0],
+}
+
+
+@pytest.mark.parametrize("op", NUMBERS)
+def test_a_number_of_numpy_is_a_number(device, op):
+    """An op and its gradient give the bits that they give for Python's number: float32 does not become float64."""
+    random = np.random.default_rng(0)
+    arrays = random.normal(size=(4, 2)), random.uniform(1, 2, size=2)
+    results = []
+    for number in (float, np.float64):
+        x, c = (minigan.tensor(array.astype(np.float32), True, device) for array in arrays)
+        y = NUMBERS[op](x, c, number)
+        results.append([t.numpy() for t in (y, *minigan.grad(ops.sum(y * y), [x]))])
+    for ours, theirs in zip(*results, strict=True):
+        assert theirs.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+
+
 def test_an_array_that_is_not_contiguous_is_copied():
     """A transposed or strided view becomes a contiguous array with the same values, never misread."""
     array = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -117,7 +117,7 @@ def batch_norm_with_statistics(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y."""
     check_channels("batch_norm", x, eps, scale=scale, shift=shift)
-    return BatchNorm(eps)(x, scale, shift)
+    return BatchNorm(float(eps))(x, scale, shift)  # a NumPy number would make float64 of float32
 
 
 def batch_norm_inference(
@@ -125,7 +125,7 @@ def batch_norm_inference(
 ) -> Tensor:
     """As batch_norm, with the statistics given: mean (C,) and variance (C,)."""
     check_channels("batch_norm_inference", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
-    return BatchNormInference(eps)(x, scale, shift, mean, variance)
+    return BatchNormInference(float(eps))(x, scale, shift, mean, variance)
 
 
 def check_channels(name: str, x: Tensor, eps: float, **vectors: Tensor) -> None:

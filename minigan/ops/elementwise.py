@@ -124,7 +124,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
     """x ** exponent, the exponent a number. Raises TypeError if it is a Tensor."""
     if not isinstance(exponent, Real):
         raise TypeError(f"power: the exponent is a {type(exponent).__name__}; it must be a number")
-    return Power(exponent)(x)
+    return Power(float(exponent))(x)  # a NumPy number would make float64 of float32
 
 
 Tensor.__add__ = Tensor.__radd__ = add
