@@ -201,6 +201,16 @@ def test_a_thousand_steps_hold_peak_memory_flat():
         (lambda: leaf([1.0, 2.0]) + leaf([1.0, 2.0, 3.0]), ValueError, r"add: shapes \(2,\) and \(3,\)"),
         (lambda: leaf([1.0]) ** leaf([1.0]), TypeError, "power: the exponent is a Tensor"),
         (lambda: (leaf([1.0, 2.0]) * 2).backward(), ValueError, r"output has shape \(2,\); reduce it"),
+        (
+            lambda: minigan.grad(leaf([1.0, 2.0]) * 2, [], output_grads=[leaf([[1.0], [1.0]])]),
+            ValueError,
+            r"grad: output_grads have shapes \[\(2, 1\)\]; they must be those of the outputs, \[\(2,\)\]",
+        ),
+        (
+            lambda: minigan.grad(leaf([1.0]) * 2, [], output_grads=[]),
+            ValueError,
+            r"grad: output_grads have shapes \[\]; they must be",
+        ),
         (lambda: minigan.tensor([1.0]).backward(), ValueError, "no leaf of this tensor's history"),
         (lambda: ops.reshape(leaf([1.0, 2.0]), (3,)), ValueError, r"reshape: x has shape \(2,\)"),
         (lambda: ops.sum(leaf([1.0]), 1), ValueError, r"sum: x has shape \(1,\); axes 1"),
