@@ -204,28 +204,35 @@ class Run:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                number = process.read_text() if process.exists() else "unknown"
+                number = self._process() or "unknown"
                 raise UserError(f"{self.folder}: process {number} is training in it: wait for it, or stop it") from None
         try:
             with self._writing():
                 for place in (checkpoints, self.folder / "samples", self.folder):
                     remove_unfinished(place)
-                process.write_text(str(os.getpid()))
+                self._write("checkpoints/process", str(os.getpid()))
             yield
         finally:
             process.unlink(missing_ok=True)
             lock.release()
 
     def trained_by(self) -> int | None:
-        """The number of the process that trains in it now, if one does."""
+        """The number of the process that trains in it now, if one does and its number can be read."""
+        number = self._process()
+        if number is None:
+            return None
         try:
-            number = int((self.folder / "checkpoints" / "process").read_text())
             with filelock.FileLock(self.folder / "checkpoints" / "lock").acquire(timeout=0):
                 return None  # that process was killed
-        except FileNotFoundError:
-            return None
         except filelock.Timeout:
             return number
+
+    def _process(self) -> int | None:
+        """The number that the last process has left, which may have been killed; None where there is none to read."""
+        try:
+            return int((self.folder / "checkpoints" / "process").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def save_sample(self, step: int, images: np.ndarray) -> Path:
         """A grid of `images` (N,H,W,C) in [-1, 1]; small ones are enlarged by a whole number, never smoothed."""

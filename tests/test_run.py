@@ -231,6 +231,25 @@ def test_what_killed_runs_leave_does_not_pile_up(run):
     assert files(run) == sorted([*before, "faces/00000.png.0123abcd.tmp"])
 
 
+def test_a_process_whose_number_cannot_be_read_is_unknown(run):
+    """Where a disk has lost it, another process is told so, and a list of runs does not break."""
+    path = run.folder / "checkpoints/process"
+    with run.alone():
+        assert run.trained_by() == os.getpid()
+        for lost in (b"", b"\xff\0"):
+            path.write_bytes(lost)
+            assert run.trained_by() is None
+            with pytest.raises(UserError, match="process unknown is training in it"), Run.open(run.folder).alone():
+                pass
+
+
+def test_the_number_of_a_process_is_written_whole(run, monkeypatch):
+    """Whoever lists the runs meanwhile finds it, or no file."""
+    monkeypatch.setattr(Path, "write_text", lambda path, text: pytest.fail(f"{path} is seen before it is written"))
+    with run.alone():
+        assert run.trained_by() == os.getpid()
+
+
 HOLD = """
 import pathlib, sys, time
 from minigan.run import Run
