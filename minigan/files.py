@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 __all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync"]
 
-UNFINISHED = ".tmp"  # is how the name of a file ends that is still being written
+UNFINISHED = f"*.{'[0-9a-f]' * 8}.tmp"  # matches the names of what is still being written, and no other
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def remove_unfinished(folder: Path, hours: float = 0) -> None:
     With 0 hours it is only for who knows that nobody else writes there now.
     """
     latest = time.time() - 3600 * hours
-    for path in folder.glob(f"*{UNFINISHED}"):
+    for path in folder.glob(UNFINISHED):
         with contextlib.suppress(FileNotFoundError):  # its writer has just finished
             if path.is_file() and path.stat().st_mtime <= latest:
                 path.unlink()
@@ -91,4 +91,4 @@ def sync(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

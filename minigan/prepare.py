@@ -137,7 +137,7 @@ def finished(out: Path, stamp: Callable[[str], str | None]) -> set[str]:
     """
     done = set()
     for name in (file.name for file in Folder(out).files()) if out.is_dir() else []:
-        if name.endswith(UNFINISHED) and stamp(name.rsplit(".", 2)[0]):
+        if Path(name).match(UNFINISHED) and stamp(name.rsplit(".", 2)[0]):
             with _writing(out / name):
                 (out / name).unlink()
         elif (wanted := stamp(name)) and _stamp_of(out / name) == wanted:

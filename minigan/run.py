@@ -35,7 +35,7 @@ from minigan.sources import printable
 __all__ = ["Run", "free_folder"]
 
 LOGS = ("log.jsonl", "doctor.jsonl")  # files of rows
-LOCK = ("lock", "process")  # files in checkpoints/ by which one process keeps the others out
+LOCK = ("checkpoints/lock", "checkpoints/process")  # by which one process keeps the others out
 
 
 def free_folder(folder: Path) -> None:
@@ -44,7 +44,7 @@ def free_folder(folder: Path) -> None:
     What is left of a run that was killed before it had a config.json does not count.
     """
     try:
-        taken = _holds_files(folder)
+        taken = _holds_files(folder, [folder / name for name in LOCK])
     except FileNotFoundError:
         return
     except OSError as error:
@@ -53,9 +53,10 @@ def free_folder(folder: Path) -> None:
         raise UserError(f"{folder}: holds files already: give a new or an empty folder")
 
 
-def _holds_files(folder: Path) -> bool:
+def _holds_files(folder: Path, left: list[Path]) -> bool:
+    """Whether there are any at any depth, beside `left` and those that were never finished."""
     return any(
-        _holds_files(path) if path.is_dir() else path.name not in LOCK and path.suffix != UNFINISHED
+        _holds_files(path, left) if path.is_dir() else path not in left and not path.match(UNFINISHED)
         for path in folder.iterdir()
     )
 

@@ -270,9 +270,25 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
     assert files(Run.open(folder)) == ["checkpoints/lock", "config.json"]
     with pytest.raises(UserError, match="holds files already"):
         Run.create(folder, SETTINGS, {}, [])
-    other = tmp_path / "other"
-    (other / "a/b").mkdir(parents=True)
-    free_folder(other)
-    (other / "a/b/mine").write_text("")
+
+
+@pytest.mark.parametrize("name", ["a/b/mine", "notes.tmp", "notes.0123.tmp", "lock", "a/process", "a/checkpoints/lock"])
+def test_a_file_of_somebody_s_own_is_not_taken_for_what_a_run_left(tmp_path, name):
+    """Whatever it is called, at whatever depth: the folder is not free, and the file stays."""
+    path = tmp_path / "other" / name
+    path.parent.mkdir(parents=True)
+    free_folder(tmp_path / "other")
+    path.write_text("")
     with pytest.raises(UserError, match="holds files already"):
-        free_folder(other)
+        Run.create(tmp_path / "other", SETTINGS, {}, [])
+    assert path.exists()
+
+
+def test_a_run_removes_no_file_of_somebody_s_own(run):
+    """What came into its folder later and ends in .tmp, but not as an unfinished file does."""
+    for name in ("notes.tmp", "checkpoints/notes.01234567.TMP", "samples/notes.0123.tmp"):
+        (run.folder / name).write_text("")
+    before = files(run)
+    with run.alone():
+        pass
+    assert files(run) == before
