@@ -2,7 +2,7 @@
 
 The other way of `python -m minigan.export --torch`. The run draws (`minigan.generate`), and trains on (`minigan.train
 --resume RUN --data cats/`): from step 0 and with fresh optimizers, because a state_dict has none, and with a fresh
-discriminator unless one is given.
+discriminator unless one is given, whose slope no state_dict says: it is taken to be the example's 0.2.
 
 The word `import` is Python's own, so this module can be run and not imported; all but the command is in
 minigan.torch_names and minigan.train.
