@@ -240,9 +240,11 @@ def new_settings(given: argparse.Namespace) -> Settings:
 def kept_settings(values: dict) -> Settings:
     """Settings as a run's config.json keeps them. Raises UserError unless they are whole and in range."""
     values = YOUNGER | values
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    if fields != set(values):
-        raise UserError(f"settings that are missing or unknown: {', '.join(sorted(fields ^ set(values)))}")
+    types = {field.name: field.type for field in dataclasses.fields(Settings)}
+    if differing := types.keys() ^ values.keys():
+        raise UserError(f"settings that are missing or unknown: {', '.join(sorted(differing))}")
+    if nulls := [name for name, kind in types.items() if values[name] is None and "None" not in kind]:
+        raise UserError(f"settings that are null: {', '.join(nulls)}")
     return new_settings(parse(_said(values)))
 
 

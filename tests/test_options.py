@@ -117,12 +117,13 @@ def test_settings_survive_being_kept(arguments):
     ("change", "said"),
     [
         ({"size": 48}, "--size: invalid choice: 48"),
-        ({"size": None}, None),  # None: the preset's, as on the command line
+        ({"size": None, "lr_g": None}, "settings that are null: size, lr_g"),
+        ({"save_every": None, "data": None}, None),  # these may be
         ({"lr_g": "fast"}, "--lr-g: 'fast' is not a number"),
         ({"epochs": [3]}, "--epochs: '[3]' is not a whole number"),
         ({"conv": "fft"}, "--conv: invalid choice: 'fft'"),
         ({"fusion": "no"}, "--fusion/--no-fusion: ignored explicit argument 'no'"),
-        ({"fusion": None}, None),
+        ({"fusion": None}, "settings that are null: fusion"),
         ({"seed": True}, "--seed: expected one argument"),
         ({"colour": "red"}, "missing or unknown: colour"),
     ],
