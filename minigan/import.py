@@ -21,6 +21,7 @@ import safetensors
 
 import kernels
 from minigan import models, options
+from minigan.checkpoint import UNREADABLE
 from minigan.command import run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
@@ -38,7 +39,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError, TypeError) as error:  # TypeError: of a dtype that NumPy has not
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         if path.is_file() and path.read_bytes().startswith(PICKLES):
             name = path.with_suffix(".safetensors").name
