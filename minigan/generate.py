@@ -43,6 +43,7 @@ APART = (  # options that exclude each other, and why
         for other in ("--checkpoint", "--count", "--seed", "--seeds", "--truncation")
     ),
     *(("--timelapse", other, "it is an animation") for other in ("--interpolate", "--frames", "--grid", "--each")),
+    *(("--timelapse", other, "nothing is computed for it") for other in ("--device", "--threads")),
 )
 
 
@@ -110,7 +111,7 @@ def generate(arguments: list[str] | None = None) -> None:
     if given.timelapse:
         frames = timelapse(run)
     else:
-        images = draw(run, choose_z(run, given, count), given.device, given.threads, given.checkpoint)
+        images = draw(run, choose_z(run, given, count), given.device or "auto", given.threads, given.checkpoint)
         frames = [grid(image[None], pad=0) for image in images]
 
     said = f"{len(frames)} {'frames' if moving else 'pictures'}"
@@ -168,7 +169,7 @@ def options() -> Parser:
     add("--each", type=Path, metavar="DIR", help="one PNG for each picture or frame, into this new or empty folder")
 
     add = parser.add_argument_group("computed by").add_argument
-    add_device(add, default="auto")
+    add_device(add)
     add_threads(add)
     return parser
 
@@ -204,6 +205,8 @@ def refuse_contradictions(given: argparse.Namespace) -> None:
             raise UserError(f"{one} with {other}: {why}: leave one of them out")
     if given.frames and not given.interpolate:
         raise UserError("--frames without --interpolate: only a loop has frames: add --interpolate N, or leave it out")
+    if given.interpolate and (number := given.interpolate * (given.frames or FRAMES)) > MOST:
+        raise UserError(f"--interpolate {given.interpolate}: a loop of {number:,} frames: let it be {MOST:,} at most")
 
 
 def how_many(given: argparse.Namespace) -> int:

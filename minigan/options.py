@@ -108,11 +108,10 @@ def _number(kind: type, noun: str, holds: Callable, text: str) -> Callable:
     return convert
 
 
-def add_device(add: Callable, default: str | None = None) -> None:
+def add_device(add: Callable) -> None:
     """The option that every command has, by an `add_argument`."""
     add(
         "--device",
-        default=default,
         choices=("auto", "cuda", "cpu", "emulated"),
         help="auto (default) takes a GPU if there is one; emulated runs the CUDA kernels on the host, thread by "
         "thread, to study them",
@@ -218,7 +217,10 @@ def _parser() -> Parser:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; None stands for an option that was not given."""
-    return _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments)
+    if given.verify_resume and given.dry_run:
+        raise UserError("--verify-resume with --dry-run: it trains, in a folder of its own: leave one of them out")
+    return given
 
 
 def new_settings(given: argparse.Namespace) -> Settings:

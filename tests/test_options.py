@@ -80,6 +80,12 @@ def test_a_wrong_option_is_named_with_what_it_may_be(arguments, said):
     assert "\n" not in str(error.value)
 
 
+def test_options_that_exclude_each_other():
+    """--verify-resume makes runs, --dry-run none: one line says so."""
+    with pytest.raises(UserError, match=r"--verify-resume with --dry-run: .*: leave one of them out"):
+        options.parse(["--verify-resume", "--dry-run"])
+
+
 def test_help_shows_every_option_and_what_the_presets_make_of_it(capsys, monkeypatch):
     """`--help` fits a terminal of 80 columns; its last table is made from PRESETS."""
     monkeypatch.setenv("COLUMNS", "80")
