@@ -2,15 +2,18 @@
 
 import contextlib
 import gc
+import re
 import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 
+import kernels
 import minigan
 from minigan import ops
 from minigan.autograd import Op
+from minigan.random import Random
 
 
 def leaf(array, device="reference"):
@@ -199,6 +202,7 @@ def test_a_thousand_steps_hold_peak_memory_flat():
         (lambda: leaf([1.0]) + np.ones(1, np.float32), TypeError, "add: b is a ndarray; it must be a Tensor"),
         (lambda: np.ones(1, np.float32) * leaf([1.0]), TypeError, "multiply: b is a ndarray"),
         (lambda: leaf([1.0, 2.0]) + leaf([1.0, 2.0, 3.0]), ValueError, r"add: shapes \(2,\) and \(3,\)"),
+        (lambda: ops.add(2, 3), TypeError, "add: a is a int; it must be a Tensor"),
         (lambda: leaf([1.0]) ** leaf([1.0]), TypeError, "power: the exponent is a Tensor"),
         (lambda: (leaf([1.0, 2.0]) * 2).backward(), ValueError, r"output has shape \(2,\); reduce it"),
         (
@@ -234,6 +238,22 @@ def test_a_thousand_steps_hold_peak_memory_flat():
             ValueError,
             r"conv2d_transpose: size \(9, 8\) does not fit.*gives \(5, 4\), but y is \(4, 4\)",
         ),
+        *(
+            (
+                lambda size=size: ops.conv2d_transpose(
+                    leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((2, 3, 3, 1))), size=size
+                ),
+                ValueError,
+                f"conv2d_transpose: size is {re.escape(repr(size))}; it must be two whole numbers",
+            )
+            for size in (3, (3, 3, 3), (6.0, 6))
+        ),
+        (
+            lambda: Random(2**64, "z", kernels.device("reference")),
+            ValueError,
+            "Random: seed is 18446744073709551616; it",
+        ),
+        (lambda: Random(-1, "z", kernels.device("reference")), ValueError, "Random: seed is -1; it must be at least 0"),
         (
             lambda: ops.conv2d_weight_grad(leaf(np.ones((1, 8, 8, 2))), leaf(np.ones((2, 4, 4, 1))), 2, 1, (4, 4)),
             ValueError,
@@ -256,6 +276,24 @@ def test_wrong_input_gets_one_clear_error(call, error, message):
     with pytest.raises(error, match=message) as raised:
         call()
     assert "\n" not in str(raised.value)
+
+
+def test_one_axis_needs_no_tuple():
+    """Nor need its number, or its length, be Python's own."""
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    for number in (int, np.int64):
+        np.testing.assert_array_equal(ops.sum(x, number(0)).numpy(), [4, 6])
+        np.testing.assert_array_equal(ops.reshape(x, number(-1)).numpy(), [1, 2, 3, 4])
+
+
+def test_gradients_of_nothing():
+    """What is broadcast to no element gets the sum of none, 0; what has no element, a gradient of none."""
+    one, none = leaf([2.0]), leaf(np.ones((3, 0)))
+    gone, gnone = minigan.grad(ops.sum(one * none), [one, none])
+    np.testing.assert_array_equal(gone.numpy(), [0])
+    assert gnone.shape == (3, 0)
+    with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+        assert minigan.grad(ops.mean(none), none).shape == (3, 0)
 
 
 NUMBERS = {  # functions of a Tensor (4, 2), a Tensor (2,) and the type of the numbers

@@ -85,15 +85,14 @@ class Power(Op):
 def _apply(op: Op, a: Tensor | float, b: Tensor | float) -> Tensor:
     """`op` on two operands, of which one may be a number; their shapes must broadcast."""
     like = a if isinstance(a, Tensor) else b
-    operands = [_constant(t, like) if isinstance(t, Real) else t for t in (a, b)]
-    if all(isinstance(t, Tensor) for t in operands):
+    if isinstance(like, Tensor):
+        a, b = (_constant(t, like) if isinstance(t, Real) else t for t in (a, b))
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         try:
-            np.broadcast_shapes(*(t.shape for t in operands))
+            np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
-            raise ValueError(
-                f"{op.name}: shapes {operands[0].shape} and {operands[1].shape} do not broadcast"
-            ) from None
-    return op(*operands)
+            raise ValueError(f"{op.name}: shapes {a.shape} and {b.shape} do not broadcast") from None
+    return op(a, b)
 
 
 def _constant(number: float, like: Tensor) -> Tensor:
