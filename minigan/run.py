@@ -32,9 +32,9 @@ from minigan.files import UNFINISHED, remove_unfinished, replacing, sync
 from minigan.options import Settings, kept_settings
 from minigan.sources import printable
 
-__all__ = ["Run", "free_folder"]
+__all__ = ["DOCTOR", "LOG", "Run", "free_folder"]
 
-LOGS = ("log.jsonl", "doctor.jsonl")  # files of rows
+LOG, DOCTOR = "log.jsonl", "doctor.jsonl"  # files of rows
 LOCK = ("checkpoints/lock", "checkpoints/process")  # by which one process keeps the others out
 
 
@@ -168,7 +168,7 @@ class Run:
             "samples": self.samples(),
             "report": [self.folder / "report.html"],
             "weights": self.checkpoints(),
-            "log": [self.folder / "log.jsonl"],
+            "log": [self.folder / LOG],
         }
         return {name: paths[-1] for name, paths in found.items() if paths and paths[-1].exists()}
 
@@ -176,7 +176,7 @@ class Run:
         """Write it whole, or not at all. The rows of before are on the disk then, too."""
         path = self._checkpoint(step)
         with self._writing():
-            for name in LOGS:
+            for name in (LOG, DOCTOR):
                 sync(self.folder / name)
             checkpoint.save(path, arrays, state)
         return path
@@ -249,12 +249,12 @@ class Run:
             pictures.save_png(pictures.grid(images, scale=max(1, 64 // images.shape[1])), path)
         return path
 
-    def log(self, row: Mapping, name: str = "log.jsonl") -> None:
+    def log(self, row: Mapping, name: str = LOG) -> None:
         """Add a row to log.jsonl, or to another file of rows; whoever reads the file finds it there."""
         with self._writing(), (self.folder / name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def rows(self, name: str = "log.jsonl") -> list[dict]:
+    def rows(self, name: str = LOG) -> list[dict]:
         """The log so far, or another file of rows. A last line without an end is none yet.
 
         Raises UserError if another is broken.
@@ -278,7 +278,7 @@ class Run:
             return at < step or (at == step and at % every == 0)
 
         sample_every = self.settings.sample_every  # as it was until now
-        for name, every in (("doctor.jsonl", sample_every), ("log.jsonl", log_every)):
+        for name, every in ((DOCTOR, sample_every), (LOG, log_every)):
             rows = [row for row in self.rows(name) if stays(row["step"], every)]
             if (self.folder / name).exists():
                 with self._writing():

@@ -163,7 +163,7 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
     archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
     background, rows, over = Background(say), Rows(game, run, progress), False
-    look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every, background))
+    look, save = Seldom(lambda: write_report(run)), Seldom(lambda: keep(game, run, progress, archive_every, background))
     with Interrupt() as interrupt, progress, batches, background:
         doctor = Doctor(game, batches, run)
         if game.step_count == 0:
@@ -230,8 +230,8 @@ def show(
     return events
 
 
-def draw(run: Run) -> None:
-    """What is made of a run's files, to be looked at."""
+def write_report(run: Run) -> None:
+    """What is made of a run's files, to be looked at: losses.png and report.html."""
     run.plot()
     report.write(run)
 
