@@ -9,8 +9,6 @@ size of picture and one slope; where a run has others, it is said what to change
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +19,7 @@ from minigan import latent, models
 from minigan.autograd import Tensor, no_grad
 from minigan.command import run_command
 from minigan.errors import UserError
-from minigan.files import replacing
+from minigan.files import replacing, writing
 from minigan.options import Parser, whole
 from minigan.run import Run
 from minigan.torch_names import to_torch
@@ -61,7 +59,7 @@ def export_onnx(game: Game, path: Path) -> None:
             f"--onnx {path}: ONNX Runtime draws pictures that are up to {apart:.1e} from ours, which is more than "
             f"{TOLERANCE:.0e}: nothing was written"
         )
-    with writing(path) as file:
+    with writing(path), replacing(path) as file:
         file.write(content)
     shape = ", ".join(map(str, pictures.shape[1:]))
     print(f"onnx      {path}: {INPUT} (N, {settings.z_dim}), {about['z']}, to {OUTPUT} (N, {shape})")
@@ -81,7 +79,7 @@ def export_torch(game: Game, path: Path) -> None:
     beside = path.with_stem(f"{path.stem}-discriminator")
     for name, place in {"generator": path, "discriminator": beside}.items():
         arrays = to_torch(getattr(game, name), TRACKED[name] * game.step_count)
-        with writing(place) as file:
+        with writing(place), replacing(place) as file:
             file.write(safetensors.numpy.save(arrays))
         print(f"torch     {place}: the {name}'s state_dict")
     size, slope = game.settings.size, game.settings.slope
@@ -91,16 +89,6 @@ def export_torch(game: Game, path: Path) -> None:
         print(f"          the example is of {example}: for {size}x{size} give each network {count} convolutions")
     if slope != TORCH_SLOPE:
         print(f"          the example's discriminator has slope {TORCH_SLOPE}: give its LeakyReLU {slope:g}")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator:
-    """A file that appears whole or not at all; what the disk refuses becomes one line."""
-    try:
-        with replacing(path) as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}): give another place") from error
 
 
 def export(arguments: list[str] | None = None) -> None:

@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync"]
+from minigan.errors import UserError
+
+__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync", "writing"]
 
 UNFINISHED = f"*.{'[0-9a-f]' * 8}.tmp"  # matches the names of what is still being written, and no other
 
@@ -70,6 +72,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def writing(place: Path | str, remedy: str = "give another place") -> Iterator[None]:
+    """What the disk refuses becomes one line, a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error.strerror or error}): {remedy}") from error
 
 
 def remove_unfinished(folder: Path, hours: float = 0) -> None:

@@ -11,9 +11,7 @@ Batch norm is in inference mode, so a picture depends on its own z alone and not
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from minigan.autograd import Tensor, no_grad
 from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
-from minigan.files import replacing_folder
+from minigan.files import replacing_folder, writing
 from minigan.models import PRESETS, networks
 from minigan.options import Parser, add_device, add_threads, real, whole
 from minigan.pictures import ANIMATIONS, grid, save_animation, save_png, to_uint8
@@ -128,15 +126,6 @@ def generate(arguments: list[str] | None = None) -> None:
             for number, frame in zip(numbers, frames, strict=True):
                 save_png(frame, folder / f"{number:05d}.png")
         print(f"{said}: {given.each / f'{numbers[0]:05d}.png'} and so on")
-
-
-@contextlib.contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """What the disk refuses becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror or error}): give another place") from error
 
 
 # ---- the options -------------------------------------------------------------
