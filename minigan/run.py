@@ -1,15 +1,4 @@
-"""A run's folder: what a training leaves behind.
-
-config.json         what was asked for, and the versions that did it
-log.jsonl           one JSON object a line: step epoch seconds d_loss g_loss d_real d_fake images_per_second
-                    memory_mib (the most so far; null where the system does not say)
-losses.png          the log as a plot
-report.html         all of this on one page, to be opened in a browser
-real.png            real pictures as the discriminator sees them first
-samples/STEP.png    pictures from the same z, as the generator learns
-checkpoints/        STEP.safetensors; and who is writing them: `lock`, `process`
-skipped.txt         pictures that could not be read, and why; only if there are any
-"""
+"""A run's folder: what a training leaves behind, file by file as docs/run-folder.md has it."""
 
 from __future__ import annotations
 
@@ -211,6 +200,7 @@ class Run:
             with self._writing():
                 for place in (checkpoints, self.folder / "samples", self.folder):
                     remove_unfinished(place)
+            with contextlib.suppress(OSError):  # of a full disk, the first to write what is kept will tell
                 self._write("checkpoints/process", str(os.getpid()))
             yield
         finally:
