@@ -254,7 +254,10 @@ def _options(values: Mapping[str, float]) -> str:
 
 
 class Doctor:
-    """Visits a run, and compares what is drawn with its first pictures."""
+    """Visits a run, and compares what is drawn with its first pictures, `real` (N,H,W,C), as D sees them.
+
+    N is REAL, or as many as an epoch has.
+    """
 
     def __init__(self, game: Game, batches: Batches, run: Run):
         self.game, self.run = game, run

@@ -167,7 +167,7 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     with Interrupt() as interrupt, progress, batches, background:
         doctor = Doctor(game, batches, run)
         if game.step_count == 0:
-            run.save_real(batches.batch(0).numpy()[:SAMPLES])
+            run.save_real(doctor.real)
             say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
             scores = steps()

@@ -302,11 +302,13 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
 
 
 def test_real_pictures_are_kept_as_the_discriminator_sees_them(folder, straight):
-    """real.png is the first batch, mirrored by its coins, in a grid like that of the samples."""
+    """real.png is the first batches, mirrored by their coins, in a grid like that of the samples: of 64 pictures, or of
+    as many as there are."""
     images = data.load(folder, 16, "RGB").images
-    batch = train.Batches(images, straight.settings, REFERENCE).batch(0).numpy()
+    batches = train.Batches(images, straight.settings, REFERENCE)
+    shown = np.concatenate([batches.batch(step).numpy() for step in range(PER_EPOCH)])
     with Image.open(straight.folder / "real.png") as image:
-        assert image.tobytes() == pictures.grid(batch, scale=4).tobytes()
+        assert image.tobytes() == pictures.grid(shown, scale=4).tobytes()
 
 
 def test_a_run_is_its_options(folder, straight):

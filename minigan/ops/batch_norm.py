@@ -72,9 +72,9 @@ class BatchNormGrad(Op):
         rows, m = _rows(x)
         mean_x, variance_x = statistics(x)
         inverse = (variance_x + self.eps) ** -0.5
-        normalized = (x - mean_x) * inverse
-        gscale, gshift = sum(gy * normalized, rows), sum(gy, rows)
-        gx = scale * inverse * (gy - gshift / m - normalized * (gscale / m))
+        normalised = (x - mean_x) * inverse
+        gscale, gshift = sum(gy * normalised, rows), sum(gy, rows)
+        gx = scale * inverse * (gy - gshift / m - normalised * (gscale / m))
         return gx, gscale, gshift
 
 
@@ -108,7 +108,7 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
-    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalized over every axis but the last."""
+    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalised over every axis but the last."""
     return batch_norm_with_statistics(x, scale, shift, eps)[0]
 
 
