@@ -129,7 +129,8 @@ def tensor(array, requires_grad: bool = False, device: str | kernels.Device = "c
     """A leaf: `array` (NumPy array, nested lists or a number) on `device`.
 
     Lists and numbers become float32. An array keeps its dtype and must have one that the device computes in: float32,
-    or on "reference" float64 too. An array that is not C-contiguous is copied into one that is.
+    or on "reference" float64 too. On a CPU device the tensor shares its memory if it is C-contiguous; but not with
+    `requires_grad`, for an optimizer moves such a leaf in place.
 
     Raises TypeError for another dtype, ValueError for more than four axes, `kernels.DeviceError` for a device that
     this machine does not have.
@@ -143,7 +144,7 @@ def tensor(array, requires_grad: bool = False, device: str | kernels.Device = "c
         raise TypeError(f"tensor: the array is {array.dtype}, device {device.name} computes in {wanted}: use astype")
     if array.ndim > 4:
         raise ValueError(f"tensor: the array has {array.ndim} axes, shape {array.shape}; at most four are supported")
-    return Tensor(device.array(array), device, requires_grad)
+    return Tensor(device.array(array.copy() if requires_grad else array), device, requires_grad)
 
 
 class Op:

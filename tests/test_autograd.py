@@ -13,6 +13,7 @@ import kernels
 import minigan
 from minigan import ops
 from minigan.autograd import Op
+from minigan.optim import Adam
 from minigan.random import Random
 
 
@@ -319,6 +320,15 @@ def test_a_number_of_numpy_is_a_number(device, op):
     for ours, theirs in zip(*results, strict=True):
         assert theirs.dtype == np.float32
         np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_optimizer_leaves_the_array_that_a_leaf_was_made_of(device):
+    """The leaf moves, the caller's array stays."""
+    array = np.ones(3, np.float32)
+    w = minigan.tensor(array, requires_grad=True, device=device)
+    Adam([w], lr=0.1, beta1=0.5).step(minigan.grad(ops.sum(w * w), [w]))
+    assert (w.numpy() < 1).all()
+    np.testing.assert_array_equal(array, 1)
 
 
 def test_an_array_that_is_not_contiguous_is_copied():

@@ -108,14 +108,17 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
-    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalised over every axis but the last."""
+    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalised over every axis but the last.
+
+    Raises ValueError, naming the shapes, where they do not fit together, and for an eps that is not positive.
+    """
     return batch_norm_with_statistics(x, scale, shift, eps)[0]
 
 
 def batch_norm_with_statistics(
     x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y."""
+    """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y. Raises as it does."""
     check_channels("batch_norm", x, eps, scale=scale, shift=shift)
     return BatchNorm(float(eps))(x, scale, shift)  # a NumPy number would make float64 of float32
 
@@ -123,7 +126,7 @@ def batch_norm_with_statistics(
 def batch_norm_inference(
     x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """As batch_norm, with the statistics given: mean (C,) and variance (C,)."""
+    """As batch_norm, with the statistics given: mean (C,) and variance (C,). Raises as it does."""
     check_channels("batch_norm_inference", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
     return BatchNormInference(float(eps))(x, scale, shift, mean, variance)
 

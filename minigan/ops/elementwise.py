@@ -100,22 +100,22 @@ def _constant(number: float, like: Tensor) -> Tensor:
 
 
 def add(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a + b, of the broadcast shape."""
+    """a + b, of the broadcast shape. Raises ValueError if the shapes do not broadcast."""
     return _apply(Add(), a, b)
 
 
 def subtract(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a - b, of the broadcast shape."""
+    """a - b, of the broadcast shape. Raises as add."""
     return _apply(Subtract(), a, b)
 
 
 def multiply(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a b, of the broadcast shape."""
+    """a b, of the broadcast shape. Raises as add."""
     return _apply(Multiply(), a, b)
 
 
 def divide(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a / b, of the broadcast shape; division by zero gives IEEE's infinities and NaN."""
+    """a / b, of the broadcast shape; division by zero gives IEEE's infinities and NaN. Raises as add."""
     return _apply(Divide(), a, b)
 
 
