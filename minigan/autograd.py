@@ -129,7 +129,8 @@ def tensor(array, requires_grad: bool = False, device: str | kernels.Device = "c
     """A leaf: `array` (NumPy array, nested lists or a number) on `device`.
 
     Lists and numbers become float32. An array keeps its dtype and must have one that the device computes in: float32,
-    or on "reference" float64 too. An array that is not C-contiguous is copied into one that is.
+    or on "reference" float64 too. On a CPU device the tensor shares its memory if it is C-contiguous; but not with
+    `requires_grad`, for an optimizer moves such a leaf in place.
 
     Raises TypeError for another dtype, ValueError for more than four axes, `kernels.DeviceError` for a device that
     this machine does not have.
@@ -143,7 +144,7 @@ def tensor(array, requires_grad: bool = False, device: str | kernels.Device = "c
         raise TypeError(f"tensor: the array is {array.dtype}, device {device.name} computes in {wanted}: use astype")
     if array.ndim > 4:
         raise ValueError(f"tensor: the array has {array.ndim} axes, shape {array.shape}; at most four are supported")
-    return Tensor(device.array(array), device, requires_grad)
+    return Tensor(device.array(array.copy() if requires_grad else array), device, requires_grad)
 
 
 class Op:
@@ -238,19 +239,24 @@ def grad(
 ):
     """The gradient of the sum of `outputs` with respect to each of `inputs`; no `.grad` is touched.
 
-    outputs: tensors of one element; or of any shape, if `output_grads` gives the gradient arriving at each.
-    inputs: leaves or results; only what lies between them and the outputs is walked through.
+    outputs: tensors of one element; or of any shape, if `output_grads` gives the gradient arriving at each, of its
+        shape, or None where none does.
+    inputs: leaves or results; of the ops in the outputs' history, only those between the two are asked for gradients.
     create_graph: put the walk itself on the tape, so that the gradients can be differentiated in turn. Without it the
         arrays that the ops saved are freed as the walk leaves them, and the graph cannot be walked again.
 
     Returns a list with a Tensor for each input (a single Tensor if `inputs` is one), None where the outputs do not
-    depend on it. Raises ValueError for an output of several elements without a gradient, and RuntimeError for a graph
-    that was freed.
+    depend on it. Raises ValueError for an output of several elements if `output_grads` is not given, and for gradients
+    that are not the outputs'; RuntimeError if an op in the outputs' history was freed: which inputs lie behind it is
+    not known any more.
     """
     outputs = [outputs] if isinstance(outputs, Tensor) else list(outputs)
     wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
     if output_grads is None:
         output_grads = [_one(output) for output in outputs]
+    shapes, arriving = [t.shape for t in outputs], [g if g is None else g.shape for g in output_grads]
+    if len(arriving) != len(shapes) or any(g not in (None, shape) for g, shape in zip(arriving, shapes, strict=True)):
+        raise ValueError(f"grad: output_grads have shapes {arriving}; they must be those of the outputs, {shapes}")
 
     order = _history(outputs)
     kept = {_slot(t) for t in wanted}

@@ -22,8 +22,10 @@ from minigan.autograd import Tensor
 from minigan.errors import UserError
 from minigan.files import replacing
 
-__all__ = ["FORMAT", "Checkpoint", "Newer", "NotWhole", "load", "refuse_newer", "save"]
+__all__ = ["FORMAT", "UNREADABLE", "Checkpoint", "Newer", "NotWhole", "load", "refuse_newer", "save"]
 
+# What reading a file may raise; the last two, of a dtype that NumPy lacks.
+UNREADABLE = (OSError, safetensors.SafetensorError, ValueError, TypeError, AttributeError)
 FORMAT = 1  # of checkpoints and of config.json; count it up when an older minigan would misread them
 
 
@@ -83,13 +85,15 @@ def load(path: Path) -> Checkpoint:
                 raise ValueError("it holds no state of a run")
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state = json.loads(about["state"])
+        if not isinstance(state, dict):
+            raise ValueError("its state is no JSON object")
         found = state.pop("format", None)  # the first runs' have none, and the very first no sum
         if about.get("sha256", found) not in (_sum(arrays, about["state"]), None):
             raise ValueError("its bytes are not those that were written")
-    except (OSError, safetensors.SafetensorError, ValueError) as error:
+        refuse_newer(path, found)
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         raise NotWhole(f"{path}: not a whole checkpoint ({reason})") from None
-    refuse_newer(path, found)
     return Checkpoint(path, arrays, state)
 
 

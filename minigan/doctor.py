@@ -33,7 +33,7 @@ from minigan import vitals
 from minigan.models import PRESETS
 from minigan.options import Settings
 from minigan.reporter import Event
-from minigan.run import Run
+from minigan.run import DOCTOR, Run
 
 if TYPE_CHECKING:
     from minigan.batches import Batches
@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = ["RULES", "Chart", "Doctor", "Note", "diagnose"]
 
-ROWS = "doctor.jsonl"
 REAL = 64  # pictures that those drawn are compared with
 
 LOSS = 25 * math.log(2)  # 17.3 nats: D is wrong by a logit whose sigmoid, 1 - 2^-25, is 1 in float32
 GRADIENT = 1000.0  # [ganhacks] worries from 100 on, which a D that wins reaches too
 DEAD = 0.2  # of a network's units; none is in health
-PINNED = 0.3  # of the values that G draws, beyond those that are black or white in real pictures
+SATURATED = 0.3  # of the values that G draws, beyond those that are black or white in real pictures
 ALIKE = 0.25  # of the real pictures' differences; G has more from the start, by its random weights
 SETTLED = 200  # steps, until batch norm's running averages, which begin at 0 and 1, have forgotten that
 LEAD = 0.05  # nats of d_loss above its least: D gives the wrong answer 1/40 of its trust, real and drawn alike
@@ -125,7 +124,7 @@ def exploding(chart: Chart) -> Note | None:
         f"loss of D {chart.now('d_loss'):,.0f}": chart.now("d_loss") > LOSS,
         f"loss of G {chart.now('g_loss'):,.0f}": chart.now("g_loss") > LOSS,
         f"{steepest} {chart.now(steepest):,.0f}": chart.now(steepest) > GRADIENT,
-        f"{chart.now('saturation'):.0%} of what G draws is at the ends of tanh": pinned > PINNED,
+        f"{chart.now('saturation'):.0%} of what G draws is at the ends of tanh": pinned > SATURATED,
         f"{chart.now('dead.generator'):.0%} of G's units are dead": chart.now("dead.generator") > DEAD,
         f"{chart.now('dead.discriminator'):.0%} of D's units are dead": chart.now("dead.discriminator") > DEAD,
     }
@@ -255,7 +254,10 @@ def _options(values: Mapping[str, float]) -> str:
 
 
 class Doctor:
-    """Visits a run, and compares what is drawn with its first pictures."""
+    """Visits a run, and compares what is drawn with its first pictures, `real` (N,H,W,C), as D sees them.
+
+    N is REAL, or as many as an epoch has.
+    """
 
     def __init__(self, game: Game, batches: Batches, run: Run):
         self.game, self.run = game, run
@@ -271,11 +273,11 @@ class Doctor:
 
         def conclude() -> Event:
             log = [row for row in self.run.rows() if row["step"] <= step]
-            earlier, settings = self.run.rows(ROWS), self.game.settings
+            earlier, settings = self.run.rows(DOCTOR), self.game.settings
             row = {"step": step, "measures": vitals.measure(seen, self.real, log, settings.label_smoothing)}
             note = diagnose(Chart(settings, [*earlier, row]))
             row["notes"] = [note.row()] if note else []
-            self.run.log(row, ROWS)
+            self.run.log(row, DOCTOR)
 
             names = [[given["diagnosis"] for given in visit["notes"]] for visit in (*earlier[-1:], row)]
             news = last or names[-1] != (names[0] if earlier else [])

@@ -3,13 +3,12 @@
     --onnx     the generator for whatever runs ONNX (see minigan.onnx_graph)
     --torch    both networks for the DCGAN example of PyTorch (see minigan.torch_names), and back with minigan.import
 
-What is written has been tried: ONNX Runtime draws a few pictures with it, and they are ours.
+The ONNX file has been tried: ONNX Runtime draws a few pictures with it, and they are ours. The PyTorch example has one
+size of picture and one slope; where a run has others, it is said what to change there.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from minigan import latent, models
 from minigan.autograd import Tensor, no_grad
 from minigan.command import run_command
 from minigan.errors import UserError
-from minigan.files import replacing
+from minigan.files import replacing, writing
 from minigan.options import Parser, whole
 from minigan.run import Run
 from minigan.torch_names import to_torch
@@ -28,6 +27,7 @@ from minigan.train import Game
 
 TRIED = 16  # pictures
 TOLERANCE = 1e-4  # of values in [-1, 1]: an eightieth of a step from one of 256 greys to the next
+TORCH_SIZE, TORCH_SLOPE = 64, 0.2  # which the PyTorch example's networks are written for
 TRACKED = {"generator": 1, "discriminator": 3}  # batches that a network's batch norms see in a step of the game
 
 
@@ -59,7 +59,7 @@ def export_onnx(game: Game, path: Path) -> None:
             f"--onnx {path}: ONNX Runtime draws pictures that are up to {apart:.1e} from ours, which is more than "
             f"{TOLERANCE:.0e}: nothing was written"
         )
-    with writing(path) as file:
+    with writing(path), replacing(path) as file:
         file.write(content)
     shape = ", ".join(map(str, pictures.shape[1:]))
     print(f"onnx      {path}: {INPUT} (N, {settings.z_dim}), {about['z']}, to {OUTPUT} (N, {shape})")
@@ -76,24 +76,19 @@ def drawn(game: Game, z: np.ndarray) -> np.ndarray:
 
 def export_torch(game: Game, path: Path) -> None:
     """Write both networks for PyTorch: the generator to `path`, the discriminator beside it."""
-    if game.preset.architecture is not models.radford:
-        raise UserError(f"--torch: the PyTorch DCGAN has no network like preset {game.preset.name}: use --onnx")
     beside = path.with_stem(f"{path.stem}-discriminator")
     for name, place in {"generator": path, "discriminator": beside}.items():
         arrays = to_torch(getattr(game, name), TRACKED[name] * game.step_count)
-        with writing(place) as file:
+        with writing(place), replacing(place) as file:
             file.write(safetensors.numpy.save(arrays))
         print(f"torch     {place}: the {name}'s state_dict")
-
-
-@contextlib.contextmanager
-def writing(path: Path) -> Iterator:
-    """A file that appears whole or not at all; what the disk refuses becomes one line."""
-    try:
-        with replacing(path) as file:
-            yield file
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror or error}): give another place") from error
+    size, slope = game.settings.size, game.settings.slope
+    if size != TORCH_SIZE:
+        count = sum(t.ndim == 4 for t in game.generator.parameters().values())
+        example = f"{TORCH_SIZE}x{TORCH_SIZE}"
+        print(f"          the example is of {example}: for {size}x{size} give each network {count} convolutions")
+    if slope != TORCH_SLOPE:
+        print(f"          the example's discriminator has slope {TORCH_SLOPE}: give its LeakyReLU {slope:g}")
 
 
 def export(arguments: list[str] | None = None) -> None:
@@ -121,6 +116,9 @@ def export(arguments: list[str] | None = None) -> None:
             raise UserError(f"{option} {path}: is written as {suffix}{why}: give a name that ends so")
 
     run = Run.open(given.run)
+    preset = models.PRESETS[run.settings.preset]
+    if given.torch and preset.architecture is not models.radford:
+        raise UserError(f"--torch: the PyTorch DCGAN has no network like preset {preset.name}: use --onnx")
     game = Game(run.settings, kernels.device("cpu"))
     game.load(run.newest_checkpoint() if given.checkpoint is None else run.checkpoint_at(given.checkpoint))
     for path, _, write in wanted.values():

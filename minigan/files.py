@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync"]
+from minigan.errors import UserError
 
-UNFINISHED = ".tmp"  # is how the name of a file ends that is still being written
+__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync", "writing"]
+
+UNFINISHED = f"*.{'[0-9a-f]' * 8}.tmp"  # matches the names of what is still being written, and no other
 
 
 @contextlib.contextmanager
@@ -72,13 +74,22 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def writing(place: Path | str, remedy: str = "give another place") -> Iterator[None]:
+    """What the disk refuses becomes one line, a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{place}: cannot be written ({error.strerror or error}): {remedy}") from error
+
+
 def remove_unfinished(folder: Path, hours: float = 0) -> None:
     """Delete the files in `folder` that killed writers left, if they have not changed for so many hours.
 
     With 0 hours it is only for who knows that nobody else writes there now.
     """
     latest = time.time() - 3600 * hours
-    for path in folder.glob(f"*{UNFINISHED}"):
+    for path in folder.glob(UNFINISHED):
         with contextlib.suppress(FileNotFoundError):  # its writer has just finished
             if path.is_file() and path.stat().st_mtime <= latest:
                 path.unlink()
@@ -91,4 +102,4 @@ def sync(path: Path) -> None:
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.{secrets.token_hex(4)}{UNFINISHED}")
+    return path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")

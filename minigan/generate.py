@@ -11,9 +11,7 @@ Batch norm is in inference mode, so a picture depends on its own z alone and not
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +22,7 @@ from minigan.autograd import Tensor, no_grad
 from minigan.command import choose_device, run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
-from minigan.files import replacing_folder
+from minigan.files import replacing_folder, writing
 from minigan.models import PRESETS, networks
 from minigan.options import Parser, add_device, add_threads, real, whole
 from minigan.pictures import ANIMATIONS, grid, save_animation, save_png, to_uint8
@@ -43,6 +41,7 @@ APART = (  # options that exclude each other, and why
         for other in ("--checkpoint", "--count", "--seed", "--seeds", "--truncation")
     ),
     *(("--timelapse", other, "it is an animation") for other in ("--interpolate", "--frames", "--grid", "--each")),
+    *(("--timelapse", other, "nothing is computed for it") for other in ("--device", "--threads")),
 )
 
 
@@ -110,7 +109,7 @@ def generate(arguments: list[str] | None = None) -> None:
     if given.timelapse:
         frames = timelapse(run)
     else:
-        images = draw(run, choose_z(run, given, count), given.device, given.threads, given.checkpoint)
+        images = draw(run, choose_z(run, given, count), given.device or "auto", given.threads, given.checkpoint)
         frames = [grid(image[None], pad=0) for image in images]
 
     said = f"{len(frames)} {'frames' if moving else 'pictures'}"
@@ -127,15 +126,6 @@ def generate(arguments: list[str] | None = None) -> None:
             for number, frame in zip(numbers, frames, strict=True):
                 save_png(frame, folder / f"{number:05d}.png")
         print(f"{said}: {given.each / f'{numbers[0]:05d}.png'} and so on")
-
-
-@contextlib.contextmanager
-def writing(place: Path) -> Iterator[None]:
-    """What the disk refuses becomes one line."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror or error}): give another place") from error
 
 
 # ---- the options -------------------------------------------------------------
@@ -168,7 +158,7 @@ def options() -> Parser:
     add("--each", type=Path, metavar="DIR", help="one PNG for each picture or frame, into this new or empty folder")
 
     add = parser.add_argument_group("computed by").add_argument
-    add_device(add, default="auto")
+    add_device(add)
     add_threads(add)
     return parser
 
@@ -204,6 +194,8 @@ def refuse_contradictions(given: argparse.Namespace) -> None:
             raise UserError(f"{one} with {other}: {why}: leave one of them out")
     if given.frames and not given.interpolate:
         raise UserError("--frames without --interpolate: only a loop has frames: add --interpolate N, or leave it out")
+    if given.interpolate and (number := given.interpolate * (given.frames or FRAMES)) > MOST:
+        raise UserError(f"--interpolate {given.interpolate}: a loop of {number:,} frames: let it be {MOST:,} at most")
 
 
 def how_many(given: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 The other way of `python -m minigan.export --torch`. The run draws (`minigan.generate`), and trains on (`minigan.train
 --resume RUN --data cats/`): from step 0 and with fresh optimizers, because a state_dict has none, and with a fresh
-discriminator unless one is given.
+discriminator unless one is given, whose slope no state_dict says: it is taken to be the example's 0.2.
 
 The word `import` is Python's own, so this module can be run and not imported; all but the command is in
 minigan.torch_names and minigan.train.
@@ -21,6 +21,7 @@ import safetensors
 
 import kernels
 from minigan import models, options
+from minigan.checkpoint import UNREADABLE
 from minigan.command import run_command
 from minigan.data import CHANNELS
 from minigan.errors import UserError
@@ -38,7 +39,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
     try:
         with safetensors.safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError, TypeError) as error:  # TypeError: of a dtype that NumPy has not
+    except UNREADABLE as error:
         reason = " ".join(str(error).split())
         if path.is_file() and path.read_bytes().startswith(PICKLES):
             name = path.with_suffix(".safetensors").name

@@ -22,6 +22,7 @@ from minigan.command import run_command
 from minigan.data import cache_of, none_readable
 from minigan.decoding import CHANNELS, decode, each_file, open_picture
 from minigan.errors import UserError
+from minigan.files import writing
 from minigan.models import PRESETS, SIZES
 from minigan.options import DATA_PRESET, Parser
 from minigan.pictures import grid, save_png
@@ -188,10 +189,8 @@ def inspect(arguments: list[str] | None = None) -> None:
     if given.verify:
         print(f"cache     {verified(listed, size, mode)}")
     batch = first_batch(opened, found, size, mode)
-    try:
+    with writing(f"--out {out}"):
         save_png(grid(batch, scale=max(1, 64 // size)), out)
-    except OSError as error:
-        raise UserError(f"--out {out}: cannot be written ({error.strerror}): give another place") from error
     print(f"values    {batch.min():.3f} to {batch.max():.3f} in the batch below, mean {batch.mean():.3f}")
     print(f"seen      {out}: {len(batch)} pictures as the discriminator meets them first, with --seed 0")
 

@@ -1,6 +1,6 @@
 """The two losses of the game (Goodfellow et al. 2014), as the article and Radford et al. play it.
 
-The discriminator gives each picture a logit, positive for "real". It minimizes
+The discriminator gives each picture a logit, positive for "real". It minimises
 
     d_loss = d_loss_real + d_loss_fake = BCE(D(x), 1 - label_smoothing) + BCE(D(G(z)), 0)
 

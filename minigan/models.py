@@ -1,7 +1,7 @@
 """Who plays: the generator, which draws a picture from z, and the discriminator, which tells drawn from real.
 
-A preset is a published network together with the settings it was trained with; every number cites its line. Two
-architectures carry them all, and follow the size of the picture:
+A preset is a published network together with the settings it was trained with; every number cites its line, or is said
+to be ours. Two architectures carry them all, and follow the size of the picture:
 
     article   dense to 8x8, 5x5 kernels; biases in the convolutions
     radford   4x4 kernels and nothing else
@@ -198,14 +198,14 @@ PRESETS = {
             weights="normal",  # [radford] section 4: zero-centred normal, 0.02
             scale_std=0.02,  # [torch] normal(1, 0.02)
             slope=0.2,  # [radford] section 4
-            label_smoothing=0.0,
+            label_smoothing=0.0,  # [torch] real labels 1; [radford] speaks of none
             lr_g=2e-4,  # [radford] section 4: 0.0002
-            lr_d=2e-4,
+            lr_d=2e-4,  # [radford] section 4: the same
             beta1=0.5,  # [radford] section 4
             batch_size=64,  # [torch]; [radford] has 128
             epochs=25,  # [torch]
         ),
-        # radford's networks at a quarter of the size and half the width, for a CPU and a few minutes.
+        # Ours: radford64 for a CPU and a few minutes; width, size, z_dim, label_smoothing and epochs are chosen for it.
         Preset(
             name="tiny32",
             architecture=radford,

@@ -162,7 +162,8 @@ class BatchNorm(Layer):
     """(..., C) -> the same shape; in inference with running averages of the batches' statistics.
 
     After each batch, running += momentum (batch - running); the variance enters with M - 1 in the denominator, as an
-    estimate for pictures that are not in the batch (Ioffe & Szegedy 2015, Algorithm 2).
+    estimate for pictures that are not in the batch (Ioffe & Szegedy 2015, Algorithm 2). eps and momentum are PyTorch's
+    defaults.
     """
 
     def __init__(self, c: int, init: Initializer, eps: float = 1e-5, momentum: float = 0.1):

@@ -26,6 +26,8 @@ ALIGNMENT = 64  # elements: the means of every parameter start at a multiple of 
 class Adam:
     """Moves `parameters` (Tensors of one device), in place.
 
+    lr: the learning rate, alpha in the paper. beta1, beta2: how much of m and of v stays at each step.
+    eps: is added to sqrt(v), so that nothing is divided by 0. beta2 and eps are the paper's (section 2) unless given.
     m, v: the running means of all parameters, flat, one after the other. steps: how many updates were made, int32 ().
     """
 

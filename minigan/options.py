@@ -108,11 +108,10 @@ def _number(kind: type, noun: str, holds: Callable, text: str) -> Callable:
     return convert
 
 
-def add_device(add: Callable, default: str | None = None) -> None:
+def add_device(add: Callable) -> None:
     """The option that every command has, by an `add_argument`."""
     add(
         "--device",
-        default=default,
         choices=("auto", "cuda", "cpu", "emulated"),
         help="auto (default) takes a GPU if there is one; emulated runs the CUDA kernels on the host, thread by "
         "thread, to study them",
@@ -218,7 +217,10 @@ def _parser() -> Parser:
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line; None stands for an option that was not given."""
-    return _parser().parse_args(arguments)
+    given = _parser().parse_args(arguments)
+    if given.verify_resume and given.dry_run:
+        raise UserError("--verify-resume with --dry-run: it trains, in a folder of its own: leave one of them out")
+    return given
 
 
 def new_settings(given: argparse.Namespace) -> Settings:
@@ -240,9 +242,11 @@ def new_settings(given: argparse.Namespace) -> Settings:
 def kept_settings(values: dict) -> Settings:
     """Settings as a run's config.json keeps them. Raises UserError unless they are whole and in range."""
     values = YOUNGER | values
-    fields = {field.name for field in dataclasses.fields(Settings)}
-    if fields != set(values):
-        raise UserError(f"settings that are missing or unknown: {', '.join(sorted(fields ^ set(values)))}")
+    types = {field.name: field.type for field in dataclasses.fields(Settings)}
+    if differing := types.keys() ^ values.keys():
+        raise UserError(f"settings that are missing or unknown: {', '.join(sorted(differing))}")
+    if nulls := [name for name, kind in types.items() if values[name] is None and "None" not in kind]:
+        raise UserError(f"settings that are null: {', '.join(nulls)}")
     return new_settings(parse(_said(values)))
 
 

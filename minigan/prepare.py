@@ -9,7 +9,6 @@ OUT.prepared.txt beside the folder.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from minigan.command import run_command
 from minigan.decoding import CHANNELS, centre_square, each_file, flatten, open_picture, scale, upright
 from minigan.errors import UserError
-from minigan.files import UNFINISHED, replacing
+from minigan.files import UNFINISHED, replacing, writing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
 from minigan.reporter import usual
@@ -35,6 +34,7 @@ CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
 ANNOTATION = ".cat"  # is added to the name of a picture
 STAMP = "minigan.prepare"  # the PNG's text with the digest
 PREPARER = 1  # a part of the digest: count it up whenever `make` gives other pixels
+REMEDY = "free the disk, or give another OUT"
 REASONS = 4  # are counted on the terminal
 
 
@@ -137,8 +137,8 @@ def finished(out: Path, stamp: Callable[[str], str | None]) -> set[str]:
     """
     done = set()
     for name in (file.name for file in Folder(out).files()) if out.is_dir() else []:
-        if name.endswith(UNFINISHED) and stamp(name.rsplit(".", 2)[0]):
-            with _writing(out / name):
+        if Path(name).match(UNFINISHED) and stamp(name.rsplit(".", 2)[0]):
+            with writing(out / name, REMEDY):
                 (out / name).unlink()
         elif (wanted := stamp(name)) and _stamp_of(out / name) == wanted:
             done.add(name)
@@ -158,15 +158,6 @@ def _stamp_of(path: Path) -> str | None:
         return None
 
 
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}): free the disk, or give another OUT") from error
-
-
 def save(image: Image.Image, path: Path, stamp: str) -> None:
     """Write it as PNG with its stamp, and without a colour profile: the pixels are as a training takes them.
 
@@ -176,7 +167,7 @@ def save(image: Image.Image, path: Path, stamp: str) -> None:
     """
     text = PngInfo()
     text.add_text(STAMP, stamp)
-    with _writing(path):
+    with writing(path, REMEDY):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as file:
             image.save(file, "PNG", pnginfo=text, icc_profile=None)
@@ -284,7 +275,7 @@ def prepare(arguments: list[str] | None = None) -> None:
     report = out.resolve().with_name(f"{out.resolve().name}.prepared.txt")
     each = [f"dropped: {printable(name)}: {reason}" for name, reason in dropped]
     each += [f"not in the source: {printable(name)}" for name in sorted(unknown)]
-    with _writing(report):
+    with writing(report, REMEDY):
         report.parent.mkdir(parents=True, exist_ok=True)
         with replacing(report) as file:
             file.write("\n".join([*lines, *each, ""]).encode())

@@ -26,9 +26,12 @@ class Random:
     """A stream of random Tensors.
 
     seed: 0 <= seed < 2^64. stream: one of STREAMS. state: uint32 (6,) on the device: two words of key, four of counter.
+    Raises ValueError for another seed.
     """
 
     def __init__(self, seed: int, stream: str, device: kernels.Device, position: int = 0):
+        if not 0 <= seed < 2**64:
+            raise ValueError(f"Random: seed is {seed}; it must be at least 0 and less than 2^64")
         self.device = device
         words = [*_words(seed, 2), *_words(position, 3), STREAMS.index(stream)]
         self.state = device.array(np.array(words, np.uint32))

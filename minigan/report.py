@@ -30,7 +30,7 @@ from minigan.command import run_command
 from minigan.errors import UserError
 from minigan.options import Parser
 from minigan.pictures import running_mean
-from minigan.run import Run
+from minigan.run import DOCTOR, Run
 from minigan.table import Cost, layer_costs, outline
 
 __all__ = ["write"]
@@ -65,7 +65,7 @@ def write(run: Run) -> Path:
         summary=_summary(run),
         facts=_facts(run, rows),
         pictures=_pictures(run, rows),
-        doctor=_doctor(run.rows("doctor.jsonl")),
+        doctor=_doctor(run.rows(DOCTOR)),
         curves=_curves(rows),
         asked=_asked(run),
         networks=_networks(run),

@@ -1,15 +1,4 @@
-"""A run's folder: what a training leaves behind.
-
-config.json         what was asked for, and the versions that did it
-log.jsonl           one JSON object a line: step epoch seconds d_loss g_loss d_real d_fake images_per_second
-                    memory_mib (the most so far; null where the system does not say)
-losses.png          the log as a plot
-report.html         all of this on one page, to be opened in a browser
-real.png            real pictures as the discriminator sees them first
-samples/STEP.png    pictures from the same z, as the generator learns
-checkpoints/        STEP.safetensors; and who is writing them: `lock`, `process`
-skipped.txt         pictures that could not be read, and why; only if there are any
-"""
+"""A run's folder: what a training leaves behind, file by file as docs/run-folder.md has it."""
 
 from __future__ import annotations
 
@@ -32,10 +21,10 @@ from minigan.files import UNFINISHED, remove_unfinished, replacing, sync
 from minigan.options import Settings, kept_settings
 from minigan.sources import printable
 
-__all__ = ["Run", "free_folder"]
+__all__ = ["DOCTOR", "LOG", "Run", "free_folder"]
 
-LOGS = ("log.jsonl", "doctor.jsonl")  # files of rows
-LOCK = ("lock", "process")  # files in checkpoints/ by which one process keeps the others out
+LOG, DOCTOR = "log.jsonl", "doctor.jsonl"  # files of rows
+LOCK = ("checkpoints/lock", "checkpoints/process")  # by which one process keeps the others out
 
 
 def free_folder(folder: Path) -> None:
@@ -44,7 +33,7 @@ def free_folder(folder: Path) -> None:
     What is left of a run that was killed before it had a config.json does not count.
     """
     try:
-        taken = _holds_files(folder)
+        taken = _holds_files(folder, [folder / name for name in LOCK])
     except FileNotFoundError:
         return
     except OSError as error:
@@ -53,9 +42,10 @@ def free_folder(folder: Path) -> None:
         raise UserError(f"{folder}: holds files already: give a new or an empty folder")
 
 
-def _holds_files(folder: Path) -> bool:
+def _holds_files(folder: Path, left: list[Path]) -> bool:
+    """Whether there are any at any depth, beside `left` and those that were never finished."""
     return any(
-        _holds_files(path) if path.is_dir() else path.name not in LOCK and path.suffix != UNFINISHED
+        _holds_files(path, left) if path.is_dir() else path not in left and not path.match(UNFINISHED)
         for path in folder.iterdir()
     )
 
@@ -121,7 +111,7 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, the newest last."""
-        return sorted((self.folder / "checkpoints").glob("*.safetensors"))
+        return self._of_steps("checkpoints/*.safetensors")
 
     def newest_checkpoint(self) -> Checkpoint:
         """The newest that is whole; those after it are named.
@@ -146,14 +136,18 @@ class Run:
         """That of a step. Raises UserError, which lists the steps that have one, if it has none, or it is broken."""
         path = self._checkpoint(step)
         if path not in (found := self.checkpoints()):
-            steps = ", ".join(other.stem.lstrip("0") for other in found)
+            steps = ", ".join(str(int(other.stem)) for other in found)
             advice = f"give one of {steps}" if steps else "train it first"
             raise UserError(f"{self.folder}: holds no checkpoint of step {step}: {advice}")
         return checkpoint.load(path)
 
     def samples(self) -> list[Path]:
         """Every sample picture, the newest last."""
-        found = (path for path in (self.folder / "samples").glob("*.png") if path.stem.isdecimal())
+        return self._of_steps("samples/*.png")
+
+    def _of_steps(self, pattern: str) -> list[Path]:
+        """The files that are named by a step, in their order; what else lies there is somebody's own."""
+        found = (path for path in self.folder.glob(pattern) if path.stem.isdecimal())
         return sorted(found, key=lambda path: int(path.stem))
 
     def places(self) -> dict[str, Path]:
@@ -163,7 +157,7 @@ class Run:
             "samples": self.samples(),
             "report": [self.folder / "report.html"],
             "weights": self.checkpoints(),
-            "log": [self.folder / "log.jsonl"],
+            "log": [self.folder / LOG],
         }
         return {name: paths[-1] for name, paths in found.items() if paths and paths[-1].exists()}
 
@@ -171,7 +165,7 @@ class Run:
         """Write it whole, or not at all. The rows of before are on the disk then, too."""
         path = self._checkpoint(step)
         with self._writing():
-            for name in LOGS:
+            for name in (LOG, DOCTOR):
                 sync(self.folder / name)
             checkpoint.save(path, arrays, state)
         return path
@@ -200,28 +194,36 @@ class Run:
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
-                number = process.read_text() if process.exists() else "unknown"
+                number = self._process() or "unknown"
                 raise UserError(f"{self.folder}: process {number} is training in it: wait for it, or stop it") from None
         try:
             with self._writing():
                 for place in (checkpoints, self.folder / "samples", self.folder):
                     remove_unfinished(place)
-                process.write_text(str(os.getpid()))
+            with contextlib.suppress(OSError):  # of a full disk, the first to write what is kept will tell
+                self._write("checkpoints/process", str(os.getpid()))
             yield
         finally:
             process.unlink(missing_ok=True)
             lock.release()
 
     def trained_by(self) -> int | None:
-        """The number of the process that trains in it now, if one does."""
+        """The number of the process that trains in it now, if one does and its number can be read."""
+        number = self._process()
+        if number is None:
+            return None
         try:
-            number = int((self.folder / "checkpoints" / "process").read_text())
             with filelock.FileLock(self.folder / "checkpoints" / "lock").acquire(timeout=0):
                 return None  # that process was killed
-        except FileNotFoundError:
-            return None
         except filelock.Timeout:
             return number
+
+    def _process(self) -> int | None:
+        """The number that the last process has left, which may have been killed; None where there is none to read."""
+        try:
+            return int((self.folder / "checkpoints" / "process").read_text())
+        except (FileNotFoundError, ValueError):
+            return None
 
     def save_sample(self, step: int, images: np.ndarray) -> Path:
         """A grid of `images` (N,H,W,C) in [-1, 1]; small ones are enlarged by a whole number, never smoothed."""
@@ -237,12 +239,12 @@ class Run:
             pictures.save_png(pictures.grid(images, scale=max(1, 64 // images.shape[1])), path)
         return path
 
-    def log(self, row: Mapping, name: str = "log.jsonl") -> None:
+    def log(self, row: Mapping, name: str = LOG) -> None:
         """Add a row to log.jsonl, or to another file of rows; whoever reads the file finds it there."""
         with self._writing(), (self.folder / name).open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def rows(self, name: str = "log.jsonl") -> list[dict]:
+    def rows(self, name: str = LOG) -> list[dict]:
         """The log so far, or another file of rows. A last line without an end is none yet.
 
         Raises UserError if another is broken.
@@ -266,7 +268,7 @@ class Run:
             return at < step or (at == step and at % every == 0)
 
         sample_every = self.settings.sample_every  # as it was until now
-        for name, every in (("doctor.jsonl", sample_every), ("log.jsonl", log_every)):
+        for name, every in ((DOCTOR, sample_every), (LOG, log_every)):
             rows = [row for row in self.rows(name) if stays(row["step"], every)]
             if (self.folder / name).exists():
                 with self._writing():

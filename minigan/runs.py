@@ -16,7 +16,7 @@ from pathlib import Path
 from minigan.command import run_command
 from minigan.errors import UserError
 from minigan.options import Parser
-from minigan.run import Run
+from minigan.run import DOCTOR, Run
 
 ABOUT = """\
 state     training, with its process number; done; stopped (before its time, by
@@ -58,7 +58,7 @@ def summary(folder: Path) -> Summary:
     try:
         process, rows = run.trained_by(), run.rows()
         last = rows[-1] if rows else {}
-        visits = [row for row in run.rows("doctor.jsonl") if "distance" in row["measures"]]
+        visits = [row for row in run.rows(DOCTOR) if "distance" in row["measures"]]
         scores = [(row["measures"]["distance"], row["step"]) for row in visits]
         best, best_step = min(scores, default=(None, None))
         return Summary(

@@ -163,11 +163,11 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
     save_every = (settings.save_every or SAVE_EVERY) * batches.per_epoch
     archive_every = settings.archive_every and settings.archive_every * batches.per_epoch
     background, rows, over = Background(say), Rows(game, run, progress), False
-    look, save = Seldom(lambda: draw(run)), Seldom(lambda: keep(game, run, progress, archive_every, background))
+    look, save = Seldom(lambda: write_report(run)), Seldom(lambda: keep(game, run, progress, archive_every, background))
     with Interrupt() as interrupt, progress, batches, background:
         doctor = Doctor(game, batches, run)
         if game.step_count == 0:
-            run.save_real(batches.batch(0).numpy()[:SAMPLES])
+            run.save_real(doctor.real)
             say("sample", step=0, path=run.save_sample(0, game.sample()))
         while not over:
             scores = steps()
@@ -175,7 +175,9 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             background.tell()
             step = progress.step = game.step_count
             over = progress.done == 1 or interrupt.asked
-            sampled, saved = (over or step % every == 0 for every in (settings.sample_every, save_every))
+            sampled = over or step % settings.sample_every == 0
+            archived = archive_every is not None and step % archive_every == 0
+            saved = over or archived or step % save_every == 0
             if sampled or saved or step % read_every == 0:
                 rows.fetch(step, scores, logged=over or step % LOG_EVERY == 0)
             if sampled or saved or not graph:
@@ -186,8 +188,7 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             if not graph:  # then the device is not ahead of the host
                 background.finish()
             if saved:
-                asked = settings.save_every or (archive_every and step % archive_every == 0)
-                save(anyway=over or bool(asked))
+                save(anyway=over or archived or settings.save_every is not None)
     run.end("stopped" if interrupt.asked else "done")
     progress.end(run)
 
@@ -229,8 +230,8 @@ def show(
     return events
 
 
-def draw(run: Run) -> None:
-    """What is made of a run's files, to be looked at."""
+def write_report(run: Run) -> None:
+    """What is made of a run's files, to be looked at: losses.png and report.html."""
     run.plot()
     report.write(run)
 

@@ -24,7 +24,7 @@ from minigan.errors import UserError
 from minigan.options import Settings
 from minigan.progress import MEASURED
 from minigan.reporter import Reporter
-from minigan.run import Run
+from minigan.run import DOCTOR, LOG, Run
 
 __all__ = ["Different", "compare", "verify_resume"]
 
@@ -89,7 +89,7 @@ def compare(one: Run, other: Run) -> list[str]:
     return [
         *_compare_checkpoints(one, other),
         _compare_samples(one, other),
-        *(_compare_rows(name, one, other) for name in ("doctor.jsonl", "log.jsonl")),
+        *(_compare_rows(name, one, other) for name in (DOCTOR, LOG)),
     ]
 
 

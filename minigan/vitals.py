@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Seen", "distance", "least_d_loss", "look", "measure", "saturation", "scores", "spread", "watched"]
 
-ROWS = 20  # of the log, the newest: 400 steps, since a row is logged every 20
-FEWEST_ROWS = 10  # that say anything
+NEWEST = 20  # rows of the log: 400 steps, since a row is logged every 20
+FEWEST = 10  # rows that say anything
 COARSE = 16  # pixels on a side: where pictures are compared as wholes, and where the pyramid ends
 PATCH = 7  # [karras] pixels on a side
 PATCHES = 64  # of each picture and scale ([karras] 128, of 16,384 pictures)
@@ -95,12 +95,12 @@ def scores(log: Sequence[Mapping[str, float]], label_smoothing: float) -> dict[s
     """The medians of the newest rows, and two numbers made of them; nothing while there are too few rows.
 
     lead: how much d_loss is above its least. 0 is a perfect D; log 4 less that least is one that cannot tell at all.
-    swing: the middle half of the rows has (D(x) + D(G(z))) / 2 within so much. Where D learns to tell, D(x) rises as
-        D(G(z)) falls and that mean stays; where D changes its mind about all pictures at once, it does not.
+    swing: the interquartile range of (D(x) + D(G(z))) / 2 over the rows. Where D learns to tell, D(x) rises as D(G(z))
+        falls and that mean stays; where D changes its mind about all pictures at once, it does not.
     """
-    if len(log) < FEWEST_ROWS:
+    if len(log) < FEWEST:
         return {}
-    rows = {name: np.array([row[name] for row in log[-ROWS:]]) for name in ("d_loss", "g_loss", "d_real", "d_fake")}
+    rows = {name: np.array([row[name] for row in log[-NEWEST:]]) for name in ("d_loss", "g_loss", "d_real", "d_fake")}
     medians = {name: float(np.median(values)) for name, values in rows.items()}
     low, high = np.quantile((rows["d_real"] + rows["d_fake"]) / 2, [0.25, 0.75])
     return {**medians, "lead": medians["d_loss"] - least_d_loss(label_smoothing), "swing": float(high - low)}

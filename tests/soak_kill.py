@@ -97,7 +97,7 @@ def soak(place: Path, kills: int, epochs: int, seed: int, say: Callable[[str], N
         run = Run.open(folder)
         with run.alone():  # removes what is unfinished
             run.keep_checkpoints(last, run.settings.keep, None)  # it may have been killed when only this was left to do
-        assert not list(folder.rglob(f"*{UNFINISHED}"))
+        assert not list(folder.rglob(UNFINISHED))
         compare(straight, run)
         say(f"run {number} has ended as the one that nobody killed, to the bit")
         if not left:

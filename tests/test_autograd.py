@@ -2,15 +2,19 @@
 
 import contextlib
 import gc
+import re
 import tracemalloc
 import weakref
 
 import numpy as np
 import pytest
 
+import kernels
 import minigan
 from minigan import ops
 from minigan.autograd import Op
+from minigan.optim import Adam
+from minigan.random import Random
 
 
 def leaf(array, device="reference"):
@@ -199,8 +203,19 @@ def test_a_thousand_steps_hold_peak_memory_flat():
         (lambda: leaf([1.0]) + np.ones(1, np.float32), TypeError, "add: b is a ndarray; it must be a Tensor"),
         (lambda: np.ones(1, np.float32) * leaf([1.0]), TypeError, "multiply: b is a ndarray"),
         (lambda: leaf([1.0, 2.0]) + leaf([1.0, 2.0, 3.0]), ValueError, r"add: shapes \(2,\) and \(3,\)"),
+        (lambda: ops.add(2, 3), TypeError, "add: a is a int; it must be a Tensor"),
         (lambda: leaf([1.0]) ** leaf([1.0]), TypeError, "power: the exponent is a Tensor"),
         (lambda: (leaf([1.0, 2.0]) * 2).backward(), ValueError, r"output has shape \(2,\); reduce it"),
+        (
+            lambda: minigan.grad(leaf([1.0, 2.0]) * 2, [], output_grads=[leaf([[1.0], [1.0]])]),
+            ValueError,
+            r"grad: output_grads have shapes \[\(2, 1\)\]; they must be those of the outputs, \[\(2,\)\]",
+        ),
+        (
+            lambda: minigan.grad(leaf([1.0]) * 2, [], output_grads=[]),
+            ValueError,
+            r"grad: output_grads have shapes \[\]; they must be",
+        ),
         (lambda: minigan.tensor([1.0]).backward(), ValueError, "no leaf of this tensor's history"),
         (lambda: ops.reshape(leaf([1.0, 2.0]), (3,)), ValueError, r"reshape: x has shape \(2,\)"),
         (lambda: ops.sum(leaf([1.0]), 1), ValueError, r"sum: x has shape \(1,\); axes 1"),
@@ -224,6 +239,22 @@ def test_a_thousand_steps_hold_peak_memory_flat():
             ValueError,
             r"conv2d_transpose: size \(9, 8\) does not fit.*gives \(5, 4\), but y is \(4, 4\)",
         ),
+        *(
+            (
+                lambda size=size: ops.conv2d_transpose(
+                    leaf(np.ones((1, 4, 4, 2))), leaf(np.ones((2, 3, 3, 1))), size=size
+                ),
+                ValueError,
+                f"conv2d_transpose: size is {re.escape(repr(size))}; it must be two whole numbers",
+            )
+            for size in (3, (3, 3, 3), (6.0, 6))
+        ),
+        (
+            lambda: Random(2**64, "z", kernels.device("reference")),
+            ValueError,
+            "Random: seed is 18446744073709551616; it",
+        ),
+        (lambda: Random(-1, "z", kernels.device("reference")), ValueError, "Random: seed is -1; it must be at least 0"),
         (
             lambda: ops.conv2d_weight_grad(leaf(np.ones((1, 8, 8, 2))), leaf(np.ones((2, 4, 4, 1))), 2, 1, (4, 4)),
             ValueError,
@@ -246,6 +277,58 @@ def test_wrong_input_gets_one_clear_error(call, error, message):
     with pytest.raises(error, match=message) as raised:
         call()
     assert "\n" not in str(raised.value)
+
+
+def test_one_axis_needs_no_tuple():
+    """Nor need its number, or its length, be Python's own."""
+    x = leaf([[1.0, 2.0], [3.0, 4.0]])
+    for number in (int, np.int64):
+        np.testing.assert_array_equal(ops.sum(x, number(0)).numpy(), [4, 6])
+        np.testing.assert_array_equal(ops.reshape(x, number(-1)).numpy(), [1, 2, 3, 4])
+
+
+def test_gradients_of_nothing():
+    """What is broadcast to no element gets the sum of none, 0; what has no element, a gradient of none."""
+    one, none = leaf([2.0]), leaf(np.ones((3, 0)))
+    gone, gnone = minigan.grad(ops.sum(one * none), [one, none])
+    np.testing.assert_array_equal(gone.numpy(), [0])
+    assert gnone.shape == (3, 0)
+    with np.errstate(invalid="ignore"), pytest.warns(RuntimeWarning, match="Mean of empty slice"):
+        assert minigan.grad(ops.mean(none), none).shape == (3, 0)
+
+
+NUMBERS = {  # functions of a Tensor (4, 2), a Tensor (2,) and the type of the numbers
+    "power": lambda x, c, number: x ** number(3),
+    "bce_with_logits": lambda x, c, number: ops.bce_with_logits(x, number(0.9)),
+    "leaky_relu": lambda x, c, number: ops.leaky_relu(x, number(0.1)),
+    "batch_norm": lambda x, c, number: ops.batch_norm(x, c, c, number(0.1)),
+    "batch_norm_inference": lambda x, c, number: ops.batch_norm_inference(x, c, c, c, c, number(0.1)),
+    "batch_norm_leaky_relu": lambda x, c, number: ops.batch_norm_leaky_relu(x, c, c, number(0.1), number(0.1))[0],
+}
+
+
+@pytest.mark.parametrize("op", NUMBERS)
+def test_a_number_of_numpy_is_a_number(device, op):
+    """An op and its gradient give the bits that they give for Python's number: float32 does not become float64."""
+    random = np.random.default_rng(0)
+    arrays = random.normal(size=(4, 2)), random.uniform(1, 2, size=2)
+    results = []
+    for number in (float, np.float64):
+        x, c = (minigan.tensor(array.astype(np.float32), True, device) for array in arrays)
+        y = NUMBERS[op](x, c, number)
+        results.append([t.numpy() for t in (y, *minigan.grad(ops.sum(y * y), [x]))])
+    for ours, theirs in zip(*results, strict=True):
+        assert theirs.dtype == np.float32
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_optimizer_leaves_the_array_that_a_leaf_was_made_of(device):
+    """The leaf moves, the caller's array stays."""
+    array = np.ones(3, np.float32)
+    w = minigan.tensor(array, requires_grad=True, device=device)
+    Adam([w], lr=0.1, beta1=0.5).step(minigan.grad(ops.sum(w * w), [w]))
+    assert (w.numpy() < 1).all()
+    np.testing.assert_array_equal(array, 1)
 
 
 def test_an_array_that_is_not_contiguous_is_copied():

@@ -96,7 +96,7 @@ def test_pixels_without_their_note_are_no_set(tmp_path):
 def test_what_killed_writers_left_is_removed_in_time(tmp_path):
     """A large unfinished set does not stay for ever; one on which somebody may be writing now does."""
     kept = written(tmp_path, 3)
-    left, young = (kept.pixels.with_name(f"other.npy.{i}.tmp") for i in range(2))
+    left, young = (kept.pixels.with_name(f"other.npy.0123abc{i}.tmp") for i in range(2))
     for path, hours in ((left, cache.STALE + 1), (young, cache.STALE - 1)):
         path.write_bytes(b"half of it")
         os.utime(path, (time.time() - 3600 * hours,) * 2)

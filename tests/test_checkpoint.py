@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,28 @@ def test_another_file_is_no_checkpoint(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match="not a whole checkpoint"):
         checkpoint.load(path)
+
+
+@pytest.mark.parametrize(
+    ("state", "dtype", "said"),
+    [
+        ("[]", "F32", "its state is no JSON object"),
+        ("7", "F32", "its state is no JSON object"),
+        ("{", "F32", "Expecting"),
+        ("{}", "BF16", "bfloat16"),
+        ("{}", "F8_E4M3", "float8"),
+    ],
+)
+def test_a_strangers_file_is_refused_in_one_line(tmp_path, state, dtype, said):
+    """A safetensors file that is whole, but whose state is none, or whose numbers are of a type that NumPy lacks."""
+    array = {"dtype": dtype, "shape": [4 * 8 // int(re.search(r"\d+", dtype)[0])], "data_offsets": [0, 4]}
+    header = json.dumps({"__metadata__": {"state": state}, "w": array}).encode()
+    path = tmp_path / "1.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(NotWhole) as error:
+        checkpoint.load(path)
+    assert str(error.value).startswith(f"{path}: not a whole checkpoint (")
+    assert said in str(error.value)
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,21 @@ def test_an_imported_run_trains_on(seed, capsys, monkeypatch):
     assert "65 drawn cat faces" in refused(capsys, train.train, "--resume", "back")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--size", "64"), []),
+        (("--size", "16"), ["the example is of 64x64: for 16x16 give each network 3 convolutions"]),
+        (("--size", "64", "--slope", "0.5"), ["the example's discriminator has slope 0.2: give its LeakyReLU 0.5"]),
+    ],
+)
+def test_where_the_example_differs_is_said(capsys, seed, arguments, said):
+    """Its 64x64 pictures and its slope are fixed: what else a run has would not load there, or compute otherwise."""
+    a_run(seed, "--preset", "tiny32", *arguments)
+    export.export(["run", "--torch", "cats.safetensors"])
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()[2:]] == said
+
+
 # ---- PyTorch itself ----------------------------------------------------------
 
 
@@ -347,6 +362,7 @@ def test_what_pytorch_has_can_be_imported(seed):
             "wide --torch cats.safetensors",
             "--torch: the PyTorch DCGAN has no network like preset article128: use --onnx",
         ),
+        ("wide --onnx cats.onnx --torch cats.safetensors", "--torch: the PyTorch DCGAN has no network like preset"),
     ],
 )
 def test_exports_that_cannot_be(capsys, seed, arguments, said):

@@ -323,6 +323,9 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(run, capsys, here):
         ("--timelapse --each x", "--timelapse with --each: it is an animation: leave one of them out"),
         ("--timelapse --grid 2x2", "--timelapse with --grid: it is an animation"),
         ("--timelapse --interpolate 2", "--timelapse with --interpolate: it is an animation"),
+        ("--timelapse --device cpu", "--timelapse with --device: nothing is computed for it: leave one of them out"),
+        ("--timelapse --threads 2", "--timelapse with --threads: "),
+        ("--interpolate 101 --frames 1000", "--interpolate 101: a loop of 101,000 frames: let it be 100,000 at most"),
         (
             "--count 3 --seeds 0-3",
             "how many pictures? --count for 3, --seeds for 4: let them agree, or leave one of them out",

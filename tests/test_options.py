@@ -80,6 +80,12 @@ def test_a_wrong_option_is_named_with_what_it_may_be(arguments, said):
     assert "\n" not in str(error.value)
 
 
+def test_options_that_exclude_each_other():
+    """--verify-resume makes runs, --dry-run none: one line says so."""
+    with pytest.raises(UserError, match=r"--verify-resume with --dry-run: .*: leave one of them out"):
+        options.parse(["--verify-resume", "--dry-run"])
+
+
 def test_help_shows_every_option_and_what_the_presets_make_of_it(capsys, monkeypatch):
     """`--help` fits a terminal of 80 columns; its last table is made from PRESETS."""
     monkeypatch.setenv("COLUMNS", "80")
@@ -117,12 +123,13 @@ def test_settings_survive_being_kept(arguments):
     ("change", "said"),
     [
         ({"size": 48}, "--size: invalid choice: 48"),
-        ({"size": None}, None),  # None: the preset's, as on the command line
+        ({"size": None, "lr_g": None}, "settings that are null: size, lr_g"),
+        ({"save_every": None, "data": None}, None),  # these may be
         ({"lr_g": "fast"}, "--lr-g: 'fast' is not a number"),
         ({"epochs": [3]}, "--epochs: '[3]' is not a whole number"),
         ({"conv": "fft"}, "--conv: invalid choice: 'fft'"),
         ({"fusion": "no"}, "--fusion/--no-fusion: ignored explicit argument 'no'"),
-        ({"fusion": None}, None),
+        ({"fusion": None}, "settings that are null: fusion"),
         ({"seed": True}, "--seed: expected one argument"),
         ({"colour": "red"}, "missing or unknown: colour"),
     ],

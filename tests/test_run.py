@@ -84,6 +84,29 @@ def test_a_broken_checkpoint_keeps_no_good_one_from_staying(run):
     assert run.newest_checkpoint().path == newest
 
 
+def test_a_copy_under_a_name_of_its_own_is_none_of_the_run_s(run):
+    """Somebody keeps a checkpoint and a sample: the run finds its own, by their steps, and lets those be."""
+    *_, newest = saved(run, 2, 10)
+    samples = [run.save_sample(step, IMAGES) for step in (2, 10**6, 999)]
+    for path in (newest, samples[0]):
+        path.with_stem("best").write_bytes(path.read_bytes())
+    assert [int(path.stem) for path in run.checkpoints()] == [2, 10]
+    assert [int(path.stem) for path in run.samples()] == [2, 999, 10**6]
+    assert run.newest_checkpoint().path == newest
+    run.keep_checkpoints(10, newest=1, every=None)
+    run.rewind(1, 20)
+    names = ("checkpoints/00000010.safetensors", "checkpoints/best.safetensors", "samples/best.png")
+    assert files(run) == sorted([*names, "checkpoints/lock", "config.json"])
+
+
+def test_a_step_without_a_checkpoint_is_told_of_those_that_have_one(run):
+    """Step 0, which an imported run has, is one of them."""
+    saved(run, 0, 10)
+    with pytest.raises(UserError, match=r"holds no checkpoint of step 3: give one of 0, 10$"):
+        run.checkpoint_at(3)
+    assert run.checkpoint_at(0).state == {"step": 0}
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
 def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, code):
@@ -208,6 +231,25 @@ def test_what_killed_runs_leave_does_not_pile_up(run):
     assert files(run) == sorted([*before, "faces/00000.png.0123abcd.tmp"])
 
 
+def test_a_process_whose_number_cannot_be_read_is_unknown(run):
+    """Where a disk has lost it, another process is told so, and a list of runs does not break."""
+    path = run.folder / "checkpoints/process"
+    with run.alone():
+        assert run.trained_by() == os.getpid()
+        for lost in (b"", b"\xff\0"):
+            path.write_bytes(lost)
+            assert run.trained_by() is None
+            with pytest.raises(UserError, match="process unknown is training in it"), Run.open(run.folder).alone():
+                pass
+
+
+def test_the_number_of_a_process_is_written_whole(run, monkeypatch):
+    """Whoever lists the runs meanwhile finds it, or no file."""
+    monkeypatch.setattr(Path, "write_text", lambda path, text: pytest.fail(f"{path} is seen before it is written"))
+    with run.alone():
+        assert run.trained_by() == os.getpid()
+
+
 HOLD = """
 import pathlib, sys, time
 from minigan.run import Run
@@ -228,9 +270,25 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
     assert files(Run.open(folder)) == ["checkpoints/lock", "config.json"]
     with pytest.raises(UserError, match="holds files already"):
         Run.create(folder, SETTINGS, {}, [])
-    other = tmp_path / "other"
-    (other / "a/b").mkdir(parents=True)
-    free_folder(other)
-    (other / "a/b/mine").write_text("")
+
+
+@pytest.mark.parametrize("name", ["a/b/mine", "notes.tmp", "notes.0123.tmp", "lock", "a/process", "a/checkpoints/lock"])
+def test_a_file_of_somebody_s_own_is_not_taken_for_what_a_run_left(tmp_path, name):
+    """Whatever it is called, at whatever depth: the folder is not free, and the file stays."""
+    path = tmp_path / "other" / name
+    path.parent.mkdir(parents=True)
+    free_folder(tmp_path / "other")
+    path.write_text("")
     with pytest.raises(UserError, match="holds files already"):
-        free_folder(other)
+        Run.create(tmp_path / "other", SETTINGS, {}, [])
+    assert path.exists()
+
+
+def test_a_run_removes_no_file_of_somebody_s_own(run):
+    """What came into its folder later and ends in .tmp, but not as an unfinished file does."""
+    for name in ("notes.tmp", "checkpoints/notes.01234567.TMP", "samples/notes.0123.tmp"):
+        (run.folder / name).write_text("")
+    before = files(run)
+    with run.alone():
+        pass
+    assert files(run) == before

@@ -302,11 +302,13 @@ def test_what_a_run_leaves(folder, capsys, monkeypatch):
 
 
 def test_real_pictures_are_kept_as_the_discriminator_sees_them(folder, straight):
-    """real.png is the first batch, mirrored by its coins, in a grid like that of the samples."""
+    """real.png is the first batches, mirrored by their coins, in a grid like that of the samples: of 64 pictures, or of
+    as many as there are."""
     images = data.load(folder, 16, "RGB").images
-    batch = train.Batches(images, straight.settings, REFERENCE).batch(0).numpy()
+    batches = train.Batches(images, straight.settings, REFERENCE)
+    shown = np.concatenate([batches.batch(step).numpy() for step in range(PER_EPOCH)])
     with Image.open(straight.folder / "real.png") as image:
-        assert image.tobytes() == pictures.grid(batch, scale=4).tobytes()
+        assert image.tobytes() == pictures.grid(shown, scale=4).tobytes()
 
 
 def test_a_run_is_its_options(folder, straight):
@@ -535,6 +537,12 @@ def test_the_newest_checkpoints_are_kept(folder):
     """--keep so many, and with --archive-every one after every so many epochs for good. (An epoch is 3 steps.)"""
     run = trained("--data", folder, "--epochs", 7, "--save-every", 1, "--keep", 2, "--archive-every", 3)
     assert [int(path.stem) for path in run.checkpoints()] == [9, 18, 21]
+
+
+def test_an_epoch_to_be_archived_is_saved(folder):
+    """Whatever --save-every says, which says 5 epochs here, where nothing was asked for."""
+    run = trained("--data", folder, "--epochs", 6, "--archive-every", 2, "--keep", 1)
+    assert [int(path.stem) / PER_EPOCH for path in run.checkpoints()] == [2, 4, 6]
 
 
 @pytest.mark.parametrize(

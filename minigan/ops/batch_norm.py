@@ -72,9 +72,9 @@ class BatchNormGrad(Op):
         rows, m = _rows(x)
         mean_x, variance_x = statistics(x)
         inverse = (variance_x + self.eps) ** -0.5
-        normalized = (x - mean_x) * inverse
-        gscale, gshift = sum(gy * normalized, rows), sum(gy, rows)
-        gx = scale * inverse * (gy - gshift / m - normalized * (gscale / m))
+        normalised = (x - mean_x) * inverse
+        gscale, gshift = sum(gy * normalised, rows), sum(gy, rows)
+        gx = scale * inverse * (gy - gshift / m - normalised * (gscale / m))
         return gx, gscale, gshift
 
 
@@ -108,24 +108,27 @@ def statistics(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def batch_norm(x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5) -> Tensor:
-    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalized over every axis but the last."""
+    """x (..., C), scale (C,), shift (C,) -> y of x's shape, normalised over every axis but the last.
+
+    Raises ValueError, naming the shapes, where they do not fit together, and for an eps that is not positive.
+    """
     return batch_norm_with_statistics(x, scale, shift, eps)[0]
 
 
 def batch_norm_with_statistics(
     x: Tensor, scale: Tensor, shift: Tensor, eps: float = 1e-5
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y."""
+    """As batch_norm, and the batch's mean and (biased) variance, each (C,), beside y. Raises as it does."""
     check_channels("batch_norm", x, eps, scale=scale, shift=shift)
-    return BatchNorm(eps)(x, scale, shift)
+    return BatchNorm(float(eps))(x, scale, shift)  # a NumPy number would make float64 of float32
 
 
 def batch_norm_inference(
     x: Tensor, scale: Tensor, shift: Tensor, mean: Tensor, variance: Tensor, eps: float = 1e-5
 ) -> Tensor:
-    """As batch_norm, with the statistics given: mean (C,) and variance (C,)."""
+    """As batch_norm, with the statistics given: mean (C,) and variance (C,). Raises as it does."""
     check_channels("batch_norm_inference", x, eps, scale=scale, shift=shift, mean=mean, variance=variance)
-    return BatchNormInference(eps)(x, scale, shift, mean, variance)
+    return BatchNormInference(float(eps))(x, scale, shift, mean, variance)
 
 
 def check_channels(name: str, x: Tensor, eps: float, **vectors: Tensor) -> None:

@@ -96,6 +96,7 @@ def batch_norm_leaky_relu(
     Raises ValueError as the two ops do.
     """
     check_slope("batch_norm_leaky_relu", slope)
+    eps, slope = float(eps), float(slope)  # NumPy numbers would make float64 of float32
     if statistics is None:
         check_channels("batch_norm_leaky_relu", x, eps, scale=scale, shift=shift)
         return BatchNormLeakyRelu(eps, slope, None)(x, scale, shift)

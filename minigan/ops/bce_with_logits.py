@@ -57,7 +57,7 @@ class BceWithLogitsGrad(Op):
 
 
 def bce_with_logits(logits: Tensor, target: float) -> Tensor:
-    """The mean over all elements, shape (). target: one number in [0, 1]."""
+    """The mean over all elements, shape (). target: one number; ValueError is raised if it is outside [0, 1]."""
     if not 0 <= target <= 1:
         raise ValueError(f"bce_with_logits: target is {target!r}; it must lie between 0 (generated) and 1 (real)")
-    return BceWithLogits(target)(logits)
+    return BceWithLogits(float(target))(logits)  # a NumPy number would make float64 of float32

@@ -23,6 +23,8 @@ the letter that is wanted. The three ops are closed under differentiation, to an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import kernels
 from minigan.autograd import Op, Tensor
 
@@ -129,7 +131,7 @@ def conv2d_weight_grad(x: Tensor, y: Tensor, stride: int, padding: int, size: tu
     """
     n, h, width, _ = _four("conv2d_weight_grad", "x", x)
     yn, p, q, _ = _four("conv2d_weight_grad", "y", y)
-    _options("conv2d_weight_grad", stride, padding)
+    _options("conv2d_weight_grad", stride, padding, size)
     if n != yn:
         raise ValueError(f"conv2d_weight_grad: x has {n} pictures, shape {x.shape}, but y has {yn}, shape {y.shape}")
     _fits("conv2d_weight_grad", f"size {tuple(size)}", (h, width), size, (p, q), stride, padding)
@@ -158,7 +160,7 @@ def check_conv2d_transpose(
     """(H, W) of the result. Raise, naming the shapes, where they do not fit together."""
     _, p, q, k = _four(name, "y", y)
     wk, r, s, _ = _four(name, "w", w)
-    _options(name, stride, padding)
+    _options(name, stride, padding, size)
     if k != wk:
         raise ValueError(f"{name}: y has {k} channels, shape {y.shape}, but w takes {wk}, shape {w.shape}")
     if size is None:
@@ -178,11 +180,13 @@ def _four(name: str, letter: str, t: Tensor) -> tuple[int, ...]:
     return t.shape
 
 
-def _options(name: str, stride: int, padding: int) -> None:
+def _options(name: str, stride: int, padding: int, size: tuple[int, int] | None = None) -> None:
     if not isinstance(stride, int) or stride < 1:
         raise ValueError(f"{name}: stride is {stride!r}; it must be a whole number, at least 1")
     if not isinstance(padding, int) or padding < 0:
         raise ValueError(f"{name}: padding is {padding!r}; it must be a whole number, at least 0")
+    if size is not None and not (isinstance(size, Sequence) and [type(length) for length in size] == [int, int]):
+        raise ValueError(f"{name}: size is {size!r}; it must be two whole numbers, of rows and columns")
 
 
 def _fits(name: str, what: str, larger, kernel, smaller, stride: int, padding: int) -> None:

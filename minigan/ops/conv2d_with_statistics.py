@@ -51,7 +51,7 @@ class Conv2dTransposeWithStatistics(Conv2dTranspose):
 
 
 def conv2d_with_statistics(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """As conv2d, and each channel's mean and (biased) variance, each (K,), beside y."""
+    """As conv2d, and each channel's mean and (biased) variance, each (K,), beside y. Raises as it does."""
     check_conv2d("conv2d_with_statistics", x, w, stride, padding)
     return Conv2dWithStatistics(stride, padding)(x, w)
 
@@ -59,6 +59,6 @@ def conv2d_with_statistics(x: Tensor, w: Tensor, stride: int = 1, padding: int =
 def conv2d_transpose_with_statistics(
     y: Tensor, w: Tensor, stride: int = 1, padding: int = 0, size: tuple[int, int] | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """As conv2d_transpose, and each channel's mean and (biased) variance, each (C,), beside x."""
+    """As conv2d_transpose, and each channel's mean and (biased) variance, each (C,), beside x. Raises as it does."""
     size = check_conv2d_transpose("conv2d_transpose_with_statistics", y, w, stride, padding, size)
     return Conv2dTransposeWithStatistics(stride, padding, size)(y, w)

@@ -85,15 +85,14 @@ class Power(Op):
 def _apply(op: Op, a: Tensor | float, b: Tensor | float) -> Tensor:
     """`op` on two operands, of which one may be a number; their shapes must broadcast."""
     like = a if isinstance(a, Tensor) else b
-    operands = [_constant(t, like) if isinstance(t, Real) else t for t in (a, b)]
-    if all(isinstance(t, Tensor) for t in operands):
+    if isinstance(like, Tensor):
+        a, b = (_constant(t, like) if isinstance(t, Real) else t for t in (a, b))
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
         try:
-            np.broadcast_shapes(*(t.shape for t in operands))
+            np.broadcast_shapes(a.shape, b.shape)
         except ValueError:
-            raise ValueError(
-                f"{op.name}: shapes {operands[0].shape} and {operands[1].shape} do not broadcast"
-            ) from None
-    return op(*operands)
+            raise ValueError(f"{op.name}: shapes {a.shape} and {b.shape} do not broadcast") from None
+    return op(a, b)
 
 
 def _constant(number: float, like: Tensor) -> Tensor:
@@ -101,22 +100,22 @@ def _constant(number: float, like: Tensor) -> Tensor:
 
 
 def add(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a + b, of the broadcast shape."""
+    """a + b, of the broadcast shape. Raises ValueError if the shapes do not broadcast."""
     return _apply(Add(), a, b)
 
 
 def subtract(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a - b, of the broadcast shape."""
+    """a - b, of the broadcast shape. Raises as add."""
     return _apply(Subtract(), a, b)
 
 
 def multiply(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a b, of the broadcast shape."""
+    """a b, of the broadcast shape. Raises as add."""
     return _apply(Multiply(), a, b)
 
 
 def divide(a: Tensor | float, b: Tensor | float) -> Tensor:
-    """a / b, of the broadcast shape; division by zero gives IEEE's infinities and NaN."""
+    """a / b, of the broadcast shape; division by zero gives IEEE's infinities and NaN. Raises as add."""
     return _apply(Divide(), a, b)
 
 
@@ -124,7 +123,7 @@ def power(x: Tensor, exponent: float) -> Tensor:
     """x ** exponent, the exponent a number. Raises TypeError if it is a Tensor."""
     if not isinstance(exponent, Real):
         raise TypeError(f"power: the exponent is a {type(exponent).__name__}; it must be a number")
-    return Power(exponent)(x)
+    return Power(float(exponent))(x)  # a NumPy number would make float64 of float32
 
 
 Tensor.__add__ = Tensor.__radd__ = add

@@ -50,9 +50,9 @@ class LeakyReluGrad(Op):
 
 
 def leaky_relu(x: Tensor, slope: float = 0.2) -> Tensor:
-    """x where it is positive, slope x elsewhere; any shape. `slope` lies in [0, 1]."""
+    """x where it is positive, slope x elsewhere; any shape. Raises ValueError for a slope outside [0, 1]."""
     check_slope("leaky_relu", slope)
-    return LeakyRelu(slope)(x)
+    return LeakyRelu(float(slope))(x)  # a NumPy number would make float64 of float32
 
 
 def check_slope(name: str, slope: float) -> None:

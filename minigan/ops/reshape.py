@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 from minigan.autograd import Op, Tensor
 
 __all__ = ["reshape"]
@@ -21,9 +23,9 @@ class Reshape(Op):
         return (reshape(g, x.shape),)
 
 
-def reshape(x: Tensor, shape: tuple[int, ...]) -> Tensor:
+def reshape(x: Tensor, shape: int | tuple[int, ...]) -> Tensor:
     """x under `shape`, C order; one entry may be -1, for what is left. Raises ValueError if the sizes differ."""
     try:
-        return Reshape(tuple(shape))(x)
+        return Reshape((shape,) if isinstance(shape, Integral) else tuple(shape))(x)
     except ValueError:
         raise ValueError(f"reshape: x has shape {x.shape}, {x.size} elements; they do not fill {shape}") from None

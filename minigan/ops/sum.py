@@ -2,10 +2,12 @@
 
 sum and broadcast_to are each other's gradient. Let y = sum of x over some axes. Every x enters one y with weight 1, so
 gx repeats gy along those axes: broadcast_to. Let y repeat x. Every x enters several y with weight 1, so gx adds up gy
-over the repeated axes: sum. The mean of n of them is their sum over n, and so is its gradient: broadcast_to of gy / n.
+over the repeated axes: sum. The mean of n elements is their sum divided by n; its gradient is broadcast_to(gy / n).
 """
 
 from __future__ import annotations
+
+from numbers import Integral
 
 from minigan.autograd import Op, Tensor
 from minigan.ops.reshape import reshape
@@ -38,7 +40,7 @@ class Mean(Op):
 
     def backward(self, g):
         (x,) = self.inputs
-        return (broadcast_to(g * (g.size / x.size), x.shape),)
+        return (broadcast_to(g * (g.size / max(1, x.size)), x.shape),)
 
 
 class BroadcastTo(Op):
@@ -84,7 +86,7 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     if g.shape == shape:
         return g
     aligned = (1,) * (g.ndim - len(shape)) + shape
-    axes = tuple(axis for axis in range(g.ndim) if aligned[axis] == 1 and g.shape[axis] > 1)
+    axes = tuple(axis for axis in range(g.ndim) if aligned[axis] == 1 and g.shape[axis] != 1)
     return reshape(sum(g, axes, keepdims=True), shape)
 
 
@@ -97,7 +99,7 @@ def _reduced(op: type[Op], x: Tensor, axes: int | tuple[int, ...] | None, keepdi
 
 def _axes(name: str, x: Tensor, axes: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """The axes as sorted non-negative numbers."""
-    given = range(x.ndim) if axes is None else (axes,) if isinstance(axes, int) else axes
+    given = range(x.ndim) if axes is None else (axes,) if isinstance(axes, Integral) else axes
     found = sorted({axis + x.ndim * (axis < 0) for axis in given})
     if len(found) != len(given) or not all(0 <= axis < x.ndim for axis in found):
         raise ValueError(f"{name}: x has shape {x.shape}; axes {axes} are not different axes of it")
