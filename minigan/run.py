@@ -200,8 +200,7 @@ class Run:
             with self._writing():
                 for place in (checkpoints, self.folder / "samples", self.folder):
                     remove_unfinished(place)
-            with contextlib.suppress(OSError):  # of a full disk, the first to write what is kept will tell
-                self._write("checkpoints/process", str(os.getpid()))
+                process.write_text(str(os.getpid()))
             yield
         finally:
             process.unlink(missing_ok=True)

@@ -81,7 +81,6 @@ def test_another_file_is_no_checkpoint(tmp_path, content):
         ("[]", "F32", "its state is no JSON object"),
         ("7", "F32", "its state is no JSON object"),
         ("{", "F32", "Expecting"),
-        ("{}", "BF16", "bfloat16"),
         ("{}", "F8_E4M3", "float8"),
     ],
 )

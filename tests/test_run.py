@@ -243,13 +243,6 @@ def test_a_process_whose_number_cannot_be_read_is_unknown(run):
                 pass
 
 
-def test_the_number_of_a_process_is_written_whole(run, monkeypatch):
-    """Whoever lists the runs meanwhile finds it, or no file."""
-    monkeypatch.setattr(Path, "write_text", lambda path, text: pytest.fail(f"{path} is seen before it is written"))
-    with run.alone():
-        assert run.trained_by() == os.getpid()
-
-
 HOLD = """
 import pathlib, sys, time
 from minigan.run import Run
