@@ -25,12 +25,11 @@ extern "C" __global__ void adam_corrections(
 // Launch  grid (blocks_of(sizes[0]) + blocks_of(sizes[1]) + ...), block (BLOCK)
 // Napkin  reads 4 floats, writes 3: 28 bytes an element for a dozen operations. Memory is all that counts, and it is kept
 //         busy: a thread has 4 EACH loads under way before it waits for the first.
-//
-// rest1 = 1 - beta1, rest2 = 1 - beta2: from the host, computed in double.
 __device__ int blocks_of(int size) {
     return (size - 1) / ELEMENTS + 1;
 }
 
+// rest1 = 1 - beta1, rest2 = 1 - beta2: from the host, computed in double.
 extern "C" __global__ void adam(
     const Table<float*> parameters,       // theta, in place
     const Table<const float*> gradients,

@@ -2,6 +2,7 @@
 //
 // Block   (CHANNELS, ROWS): a warp lies across 32 neighbouring channels, so each of its loads is 128 contiguous bytes, and
 //         32 warps go down the rows. A thread keeps to its column: what belongs to the channel is computed once.
+//         Where the sums of chunks are added up, which are few rows, DOWN (cuda.py): 8 channels, and 128 threads down each.
 // Launch  grid (chunks of rows, tiles of C). A tile of 32 channels would keep one multiprocessor of many at work: so its
 //         rows are cut into chunks, each with a block of its own. What chunks sum is added up in the next launch, in a
 //         fixed order.

@@ -12,7 +12,7 @@ SOURCE = Source(__package__, "batch_norm.cu")
 CHANNELS, ROWS = COLUMNS = (32, 32)  # a block: channels by rows
 EACH, HELD = 4, 16  # rows of a thread: that makes each element by itself, and at most of one that sums
 SHORTEST = 4 * ROWS  # rows of a chunk, if there are so many
-RESIDENT = 2  # blocks that a multiprocessor has at a time
+RESIDENT = 2  # blocks that a multiprocessor gets in all; of those with over 32 registers a thread one after the other
 DOWN = (8, 128)  # a block that adds up what chunks have summed: channels by chunks
 
 

@@ -6,6 +6,8 @@
 //
 // The first rung of the ladder naive.cu, tiled.cu, conv2d.cu, pipeline.cu: a thread makes one element of the output and
 // fetches both numbers of each product from memory. Two loads a multiply-add: caches and memory are all that is busy.
+// And they are read badly: in conv2d neighbouring threads read numbers of w that are R S C apart, so that one load of a warp
+// touches 32 lines of memory and uses 4 bytes of each.
 //
 // Block   256 threads, a thread an element of the output
 // Sums    by one thread, in the order of the loops

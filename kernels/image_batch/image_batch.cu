@@ -1,11 +1,11 @@
-// image_batch.cu: batch[n] = images[indices[n]] / 127.5 - 1, mirrored where mirror[n] is 1      (minigan/data.py)
+// image_batch.cu: batch[n] = images[indices[n]] / 127.5 - 1, mirrored where mirror[n] is 1      (minigan/batches.py)
 //
 // Shapes  images (M,H,W,C) uint8, 0 <= indices < M; batch (N,H,W,C) float32; C-contiguous
 // Block   a thread makes EACH elements of one picture, BLOCK apart: a warp loads 32 contiguous bytes, or if the picture is
 //         mirrored the same pixels in reverse order, and stores 128
 // Launch  grid (size / (EACH * BLOCK), rounded up, N), block (BLOCK), where a picture has `size` elements
-// Napkin  5 bytes an element. A block has one picture, so that it knows without a division which: an element that is not
-//         mirrored needs none, one that is needs two.
+// Napkin  5 bytes an element. A block works on one picture, so that finding it takes no division: an element that is mirrored
+//         takes two, another none.
 #include "../launch/elements.cuh"
 
 extern "C" __global__ void image_batch(

@@ -61,8 +61,8 @@ template <int PENDING> __device__ __forceinline__ void wait_copies() {
 // x for a TF32 operand, of which the tensor cores cut off all but 10 fraction bits.
 //
 // They should not cut off x itself, which would make every number smaller. To add half of the last bit they keep takes an
-// addition and, for an infinity and for NaN, a comparison: as many instructions as there are multiplications. One
-// multiplication is enough. Let x = m 2^e with 1 <= m < 2, and u = 2^-11; the last bit is worth 2 u. m (1 + u) is greater
+// addition and, for an infinity and for NaN, a comparison: as many instructions as there are multiplications. (So does
+// PTX's own cvt.rna.tf32.f32: it becomes a comparison, an addition and a mask.) One multiplication is enough. Let x = m 2^e with 1 <= m < 2, and u = 2^-11; the last bit is worth 2 u. m (1 + u) is greater
 // than m by u to 2 u, and cutting takes off less than 2 u: what is left lies in (m - 2 u + m u, m + m u], off by at most
 // u m, which is 2^-11 of x (and 2^-24, by which the product is rounded). A TF32 stays what it is, for m u < 2 u; so do
 // infinity and NaN.
@@ -132,6 +132,16 @@ __device__ __forceinline__ void load_pieces_transposed(const unsigned short* row
 //       a    rows g, g + 8, g, g + 8      depths 2 t, 2 t, 2 t + 8, 2 t + 8, each with the next
 //       b    column g                     depths 2 t, 2 t + 8, each with the next
 //
+// Read the other way round, who holds an element:
+//
+//                      lane (g, t)             register
+//     sum[r][c]        (r % 8, c / 2)          2 (r / 8) + c % 2
+//     TF32   a[r][d]   (r % 8, d % 4)          r / 8 + 2 (d / 4)
+//            b[d][c]   (c, d % 4)              d / 4
+//     bf16   a[r][d]   (r % 8, d / 2 % 4)      r / 8 + 2 (d / 8), half d % 2
+//            b[d][c]   (c, d / 2 % 4)          d / 8, half d % 2
+//
+// No lane has a whole row or column: the instruction brings together what four lanes hold.
 // The products are exact; a GPU adds them up with a few bits more than float32 has and cuts off what is below, the host
 // rounds after each one.
 #ifdef EMULATED
