@@ -11,7 +11,8 @@ class Pending:
     """A picture that a kernel would make of x, and of which only x is in memory.
 
     The convolutions of a device that `reads_pending` take it in a picture's place, and make what they load. For all
-    others it becomes an array, once, when `array` is first asked for.
+    others it becomes an array, once, when `array` is first asked for: with the columns as they are then, so before an
+    optimizer has moved them.
 
     Attributes
     ----------

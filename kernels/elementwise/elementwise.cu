@@ -26,28 +26,32 @@ __device__ __forceinline__ void binary(
 // ---- add ------------------------------------------------------------------------------------------------------------
 extern "C" __global__ void add(
     const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, int size,
-    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps, const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
+    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps,
+    const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
     binary(a, b, y, size, a_lengths, a_steps, b_lengths, b_steps, [](float a, float b) { return a + b; });
 }
 
 // ---- subtract -------------------------------------------------------------------------------------------------------
 extern "C" __global__ void subtract(
     const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, int size,
-    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps, const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
+    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps,
+    const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
     binary(a, b, y, size, a_lengths, a_steps, b_lengths, b_steps, [](float a, float b) { return a - b; });
 }
 
 // ---- multiply -------------------------------------------------------------------------------------------------------
 extern "C" __global__ void multiply(
     const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, int size,
-    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps, const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
+    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps,
+    const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
     binary(a, b, y, size, a_lengths, a_steps, b_lengths, b_steps, [](float a, float b) { return a * b; });
 }
 
 // ---- divide ---------------------------------------------------------------------------------------------------------
 extern "C" __global__ void divide(
     const float* __restrict__ a, const float* __restrict__ b, float* __restrict__ y, int size,
-    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps, const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
+    const __grid_constant__ Table<int> a_lengths, const __grid_constant__ Table<int> a_steps,
+    const __grid_constant__ Table<int> b_lengths, const __grid_constant__ Table<int> b_steps) {
     binary(a, b, y, size, a_lengths, a_steps, b_lengths, b_steps, [](float a, float b) { return a / b; });
 }
 

@@ -62,10 +62,10 @@ template <int PENDING> __device__ __forceinline__ void wait_copies() {
 //
 // They should not cut off x itself, which would make every number smaller. To add half of the last bit they keep takes an
 // addition and, for an infinity and for NaN, a comparison: as many instructions as there are multiplications. (So does
-// PTX's own cvt.rna.tf32.f32: it becomes a comparison, an addition and a mask.) One multiplication is enough. Let x = m 2^e with 1 <= m < 2, and u = 2^-11; the last bit is worth 2 u. m (1 + u) is greater
-// than m by u to 2 u, and cutting takes off less than 2 u: what is left lies in (m - 2 u + m u, m + m u], off by at most
-// u m, which is 2^-11 of x (and 2^-24, by which the product is rounded). A TF32 stays what it is, for m u < 2 u; so do
-// infinity and NaN.
+// PTX's own cvt.rna.tf32.f32: it becomes a comparison, an addition and a mask.) One multiplication is enough. Let
+// x = m 2^e with 1 <= m < 2, and u = 2^-11; the last bit is worth 2 u. m (1 + u) is greater than m by u to 2 u, and cutting
+// takes off less than 2 u: what is left lies in (m - 2 u + m u, m + m u], off by at most u m, which is 2^-11 of x (and
+// 2^-24, by which the product is rounded). A TF32 stays what it is, for m u < 2 u; so do infinity and NaN.
 // (Where m is near 1 this is the nearest TF32, where it is near 2 the next one above: over all m, 1.4e-4 too much.)
 __device__ __forceinline__ unsigned tf32(float x) { return __float_as_uint(x * (1.0f + 1.0f / 2048)); }
 
