@@ -18,9 +18,10 @@ from pathlib import Path
 
 import kernels
 from benchmarks import card, gpu_ceilings, gpu_steps, gpu_table
-from benchmarks.calls import Call, Place, Training, names
+from benchmarks.calls import Call, Place, Training, names, recorder, to
 from benchmarks.part import LETTERS
 from benchmarks.trial import Entrant, Trials, Variant, minigan_player, torch_player
+from kernels.launch import Launch, recording
 from kernels.threads import use_threads
 from minigan.errors import UserError
 from minigan.options import Settings
@@ -32,7 +33,8 @@ FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for t
 LADDER = {  # the ways of convolution, from the plainest on, in each precision that they have
     ("naive", "fp32"): "naive",
     ("tiled", "fp32"): "tiled",
-    ("direct", "fp32"): "register-tiled",
+    ("registers", "fp32"): "register-tiled",
+    ("direct", "fp32"): "pipelined",
     ("auto", "fp32"): "Winograd",
     ("tensor", "tf32"): "tensor cores",
     ("tensor", "bf16"): "tensor cores",
@@ -125,7 +127,7 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
         training = Training(settings, kernels.device("cpu"), reads_pending)
         game = {"preset": settings.preset, "batch_size": settings.batch_size}
         if settings is plan.games[0] and plan.only in (None, KERNELS):
-            time_ladder(tried, report, game, training)
+            time_ladder(settings, tried, report, game)
         print(gpu_table.title(f"{settings.preset}, {settings.batch_size}"))
         for place in training.places:
             if tried.over:
@@ -144,18 +146,37 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
         raise UserError(f"--only {plan.only}: nothing has that name: choose one of {', '.join(sorted(seen))}")
 
 
-def time_ladder(tried: Trials, report: Report, game: dict, training: Training) -> None:
-    """Each way of convolution, in one place."""
+def time_ladder(settings: Settings, tried: Trials, report: Report, game: dict) -> None:
+    """Each way of convolution, in one place. No picture is pending: not every rung could read it so."""
+    training = Training(settings, kernels.device("cpu"))
     place = middle(training.places)
-    print(gpu_table.title("the ladder"))
-    for call in training.calls(place):
-        for (conv, precision), rung in LADDER.items() if call.kernel in DERIVATIVES else ():
-            if precision in report["precisions"]:
-                row = {**game, "place": place.name, "layer": place.layer, "rung": rung}
-                row |= tried.row(call, Variant(precision, conv))
-                report["ladder"].append(row)
-                print(gpu_table.line(row, rung))
+    calls = {call.kernel: call for call in training.calls(place)}
+    print(gpu_table.ladder_title(place.name, settings.preset, settings.batch_size))
+    for call in (calls[kernel] for kernel in DERIVATIVES):
+        for variant, rung in rungs(call, settings.device, report["precisions"]):
+            row = {**game, "place": place.name, "layer": place.layer, "rung": rung, **tried.row(call, variant)}
+            report["ladder"].append(row)
+            print(gpu_table.line(row, rung))
     report.save()
+
+
+def rungs(call: Call, device: str, precisions: list[str]) -> Iterator[tuple[Variant, str]]:
+    """The ladder's, but those that launch the same as one below: Winograd's, say, where it does not suit the call."""
+    below = []
+    for (conv, precision), rung in LADDER.items():
+        if precision in precisions:
+            launched = launches(call, kernels.convolution(device, conv, precision))
+            if launched not in below:
+                yield Variant(precision, conv), rung
+            below.append(launched)
+
+
+def launches(call: Call, conv2d: str) -> set[Launch]:
+    """Those of the call by that module of kernels/conv2d."""
+    device = recorder(conv2d)
+    with recording() as launched:
+        getattr(device, call.kernel)(*(to(device, a) for a in call.arguments))
+    return launched
 
 
 def variants(settings: Settings, call: Call) -> list[Variant]:

@@ -16,6 +16,7 @@ __all__ = [
     "ceilings",
     "head",
     "in_a_line",
+    "ladder_title",
     "legend",
     "line",
     "markdown",
@@ -30,6 +31,7 @@ LINE = "  {:<18}{:<34}{:<32}{:<5}{:>10}{:>21}{:>9}{:>8}{:>7}  {:<5}{:>7}"
 STEP = "  {:<10}{:<22}{:<6}{:>10}{:>22}{:>12}{:>9}{:>10}"
 MARKERS = "<!-- gpu-table -->", "<!-- /gpu-table -->"
 NOT_MEASURED = "not measured yet"
+DOES_NOT_SUIT = "does not suit"
 LEGEND = """
 ~         of one of the pictures the leaky ReLU, and batch norm before it, are taken as it is read: PyTorch does so
           first, but for the gradient of filters, for which it has kept what came out
@@ -72,6 +74,11 @@ def title(name: str) -> str:
     """The head of the lines that follow."""
     heads = "kernel", "arrays", "", "us", "quartiles", "TFLOP/s", "GB/s", "share", "of", "torch"
     return "\n" + LINE.format(name, *heads).rstrip()
+
+
+def ladder_title(place: str, preset: str, batch: int) -> str:
+    """The head of the ladder's lines."""
+    return f"\nthe ladder: every way of convolution, in {place} of {preset}, batch {batch}{title('')}"
 
 
 def arrays(row: dict) -> str:
@@ -205,9 +212,10 @@ def ladder(rows: list[dict]) -> str:
     kernels = list(dict.fromkeys(row["kernel"] for row in rows))
     where = f"{first['place']} of `{first['preset']}`, batch {first['batch_size']}, TFLOP/s"
     lines = [f"| {where} | {' | '.join(kernels)} |", "| --- " * (1 + len(kernels)) + "|"]
-    found = {(row["rung"], row["precision"], row["kernel"]): row["ways"].get("minigan", {}) for row in rows}
-    for rung, precision in dict.fromkeys(key[:2] for key in found):
-        rates = [found.get((rung, precision, kernel), {}).get("flops") for kernel in kernels]
-        cells = [f"{rate / 1e12:.1f}" if rate else NOT_MEASURED for rate in rates]
-        lines.append(f"| {rung}, {precision} | {' | '.join(cells)} |")
+    cells = {}
+    for row in rows:
+        ours = row["ways"].get("minigan", {})
+        rate = f"{ours['flops'] / 1e12:.1f}" if "flops" in ours else NOT_MEASURED
+        cells.setdefault((row["rung"], row["precision"]), dict.fromkeys(kernels, DOES_NOT_SUIT))[row["kernel"]] = rate
+    lines += [f"| {', '.join(rung)} | {' | '.join(rates.values())} |" for rung, rates in cells.items()]
     return "\n".join(lines)

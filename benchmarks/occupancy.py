@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
+from benchmarks.calls import recorder
 from kernels.launch import Launch, host, nvrtc, recording
 from kernels.launch.nvrtc import Usage
 from minigan import options
@@ -57,8 +58,7 @@ def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> int:
 
 def launches(preset: str, conv: str, precision: str, multiprocessors: int) -> list[Launch]:
     """All that a training step launches on a GPU with so many multiprocessors, by name."""
-    module = kernels.convolution("emulated", conv, precision)
-    device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": module})  # needs no C++ compiler
+    device = recorder(kernels.convolution("emulated", conv, precision))
     settings = options.new_settings(options.parse(["--preset", preset]))
     with recording() as launched, host.emulation(multiprocessors=multiprocessors):
         game = Game(settings, device)

@@ -21,7 +21,7 @@ import numpy as np
 
 import kernels
 from benchmarks import card, gpu_ceilings, gpu_table
-from benchmarks.calls import Call, Place, Training, names, to
+from benchmarks.calls import Call, Place, Training, names, recorder, to
 from benchmarks.part import LETTERS
 from benchmarks.results import check_folders, write_json
 from benchmarks.trial import Entrant, Player, Trials, Variant, minigan_player
@@ -71,8 +71,7 @@ def sizes_of(call: Call, variant: Variant, multiprocessors: int) -> tuple | None
         asked.append(sizes)
         return plan(*sizes)
 
-    module = kernels.convolution("emulated", variant.conv, variant.precision)
-    device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": module})  # nothing is run on it
+    device = recorder(kernels.convolution("emulated", variant.conv, variant.precision))
     with recording(), host.emulation(multiprocessors=multiprocessors), instead(note):
         getattr(device, call.kernel)(*(to(device, a) for a in call.arguments))
     return asked[0] if asked else None

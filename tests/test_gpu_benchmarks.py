@@ -14,7 +14,7 @@ import pytest
 
 import kernels
 from benchmarks import __main__ as command
-from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
+from benchmarks import ceilings, clocks, gpu, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
 from benchmarks.calls import Call, Training
 from benchmarks.contest import Contestant, Ended
 from benchmarks.gpu_steps import Entry
@@ -278,6 +278,56 @@ def test_shapes_of_results_without_computing_them():
     assert [a.shape for a in trial.outline(adam)] == [(), *[(100,)] * 4]
 
 
+LARGE = [  # enough tiles for Winograd's algorithm, and channels that come in fours
+    Call("conv2d", (normal(40, 16, 16, 12), normal(20, 4, 4, 12), 2, 1)),
+    Call("conv2d_transpose", (normal(40, 8, 8, 20), normal(20, 4, 4, 12), 2, 1, (16, 16))),
+    Call("conv2d_weight_grad", (normal(40, 16, 16, 12), normal(40, 8, 8, 20), 2, 1, (4, 4))),
+]
+
+
+@pytest.mark.parametrize("call", LARGE, ids=lambda call: call.kernel)
+def test_a_rung_times_the_file_that_it_names(call):
+    """Each of the ladder's ways launches its own .cu of the room, and no way is left out."""
+    files = {
+        "naive": "naive.cu", "tiled": "tiled.cu", "register-tiled": "conv2d.cu", "pipelined": "pipeline.cu",
+        "Winograd": "winograd.cu", "tensor cores": "pipeline.cu",
+    }  # fmt: skip
+    found = list(gpu.rungs(call, "emulated", kernels.PRECISIONS))
+    assert [rung for _, rung in found] == list(gpu.LADDER.values())
+    for variant, rung in found:
+        launched = gpu.launches(call, kernels.convolution("emulated", variant.conv, variant.precision))
+        names = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
+        assert names & set(files.values()) == {files[rung]}
+
+
+def test_a_rung_is_no_other_ones_kernels(monkeypatch):
+    """Where Winograd's algorithm, or the copies of the pipeline, do not suit a call, or the GPU is too old for them,
+    the ladder has fewer rungs."""
+    few = Call("conv2d", (normal(6, 8, 8, 12), normal(20, 4, 4, 12), 2, 1))
+    logit = Call("conv2d", (normal(6, 4, 4, 12), normal(1, 4, 4, 12), 1, 0))
+    lower = ["naive", "tiled", "register-tiled"]
+    upper = ["pipelined", "tensor cores", "tensor cores"]
+    for call, expected in [(few, lower + upper), (logit, lower)]:
+        assert [rung for _, rung in gpu.rungs(call, "emulated", kernels.PRECISIONS)] == expected
+    monkeypatch.setitem(kernels._WAYS, "emulated", lambda: kernels._OLDER_GPU)
+    assert [rung for _, rung in gpu.rungs(LARGE[0], "emulated", ["fp32"])] == lower
+
+
+def test_what_does_not_suit_is_not_called_missing():
+    """In the README's table: a rung without a row has no such kernel, one with a row that failed was not measured."""
+    row = {"place": "discriminator.2", "preset": "tiny32", "batch_size": 2, "precision": "fp32"}
+    fine, failed = {"minigan": {"flops": 2e12}}, {"minigan": {"failed": "no"}}
+    rows = [
+        {**row, "rung": "naive", "kernel": "conv2d", "ways": fine},
+        {**row, "rung": "naive", "kernel": "conv2d_transpose", "ways": failed},
+        {**row, "rung": "Winograd", "kernel": "conv2d", "ways": fine},
+    ]
+    assert gpu_table.ladder(rows).splitlines()[2:] == [
+        "| naive, fp32 | 2.0 | not measured yet |",
+        "| Winograd, fp32 | 2.0 | does not suit |",
+    ]
+
+
 @pytest.fixture
 def threads():
     """Of this process, which a command changes: as they were."""
@@ -322,12 +372,17 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     assert convolutions == {"fp32", "tf32", "bf16"}
     assert {row["precision"] for row in report["rows"] if row["kernel"] == "adam"} == {"fp32"}
     rungs = [rung for rung, _ in dict.fromkeys((row["rung"], row["precision"]) for row in report["ladder"])]
-    assert rungs == ["naive", "tiled", "register-tiled", "Winograd", "tensor cores", "tensor cores"]
+    assert rungs == ["naive", "tiled", "register-tiled", "pipelined", "tensor cores", "tensor cores"]
+    assert not any(row["pending"] for row in report["ladder"])
+    assert any(row["pending"] for row in report["rows"])
+    kernels_of_a_rung = [row["kernel"] for row in report["ladder"] if row["rung"] == "naive"]
+    assert kernels_of_a_rung == ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
     assert {step["precision"] for step in report["steps"]} == {"fp32", "tf32", "bf16"}
     assert all(step["player"] == "minigan" and step["median"] > 0 for step in report["steps"])
     assert all(step["agreement"]["d_loss"] < 0.1 for step in report["steps"])
 
     said = capsys.readouterr().out
+    assert "\nthe ladder: every way of convolution, in discriminator.2 of tiny32, batch 2\n" in said
     assert re.search(r" conv2d_transpose_with_statistics ", said)
     assert len({at for line in said.splitlines() for at in [line.find("  tf32 ")] if at > 60}) == 1  # none is too wide
     assert re.search(r"^  discriminator\.2 +conv2d +2x8x8x32 64x4x4x32 +tf32 +[\d.,]+ +[\d.,]+ - ", said, re.MULTILINE)
