@@ -26,7 +26,7 @@ from kernels.threads import use_threads
 from minigan.errors import UserError
 from minigan.options import Settings
 
-__all__ = ["GAMES", "Plan", "measure"]
+__all__ = ["GAMES", "Plan", "measure", "precisions_of"]
 
 GAMES = (("radford64", 64), ("radford64", 128), ("article128", 64))  # preset and batch, where nothing else is asked for
 FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for the steps
@@ -63,6 +63,19 @@ class Plan:
         """The one that all games are played on."""
         return self.games[0].device
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Of the convolutions of all games."""
+        return precisions_of(self.games[0])
+
+
+def precisions_of(settings: Settings) -> tuple[str, ...]:
+    """In which convolutions are measured: the one that is asked for, or else all that the device has in that way."""
+    if settings.precision == "auto":
+        return kernels.precisions(settings.device, settings.conv)
+    kernels.convolution(settings.device, settings.conv, settings.precision)  # raises where there is none
+    return (settings.precision,)
+
 
 class Report(dict):
     """What is known so far. `save` writes it."""
@@ -87,11 +100,11 @@ def measure(plan: Plan, file: Path | None) -> Report:
     end = time.perf_counter() + 60 * plan.minutes
     use_threads(plan.threads)
     report = Report(file)
-    precisions = kernels.precisions(plan.device)
-    report |= {"device": plan.device, "precisions": list(precisions)}
+    report |= {"device": plan.device, "precisions": list(plan.precisions)}
     report |= {"machine": card.describe(plan.device), "peer": plan.peer, "threads": plan.threads}
     print(gpu_table.head(report))
-    report["ceilings"], report["ceilings_by"] = gpu_ceilings.of_device(plan.device, plan.peer, plan.threads, precisions)
+    rates = tuple(dict.fromkeys(("fp32", *plan.precisions)))  # whatever convolutions multiply, all else is float32
+    report["ceilings"], report["ceilings_by"] = gpu_ceilings.of_device(plan.device, plan.peer, plan.threads, rates)
     print(gpu_table.ceilings(report))
     report.save()
     try:
@@ -123,8 +136,8 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
     """Every kernel in every place; and before them the ladder, at the shapes of a layer in the middle."""
     seen = set()
     for settings in plan.games:
-        reads_pending = kernels.device(plan.device, settings.conv).reads_pending
-        training = Training(settings, kernels.device("cpu"), reads_pending)
+        device = kernels.device(plan.device, settings.conv, plan.precisions[0])
+        training = Training(settings, kernels.device("cpu"), device.reads_pending)
         game = {"preset": settings.preset, "batch_size": settings.batch_size}
         if settings is plan.games[0] and plan.only in (None, KERNELS):
             time_ladder(settings, tried, report, game)
@@ -183,7 +196,7 @@ def variants(settings: Settings, call: Call) -> list[Variant]:
     """The precisions in which a call can be computed: a convolution's; everything else is float32."""
     if call.kernel not in LETTERS:
         return [Variant()]
-    return [Variant(precision, settings.conv) for precision in kernels.precisions(settings.device, settings.conv)]
+    return [Variant(precision, settings.conv) for precision in precisions_of(settings)]
 
 
 def middle(places: list[Place]) -> Place:

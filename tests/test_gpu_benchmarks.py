@@ -409,6 +409,55 @@ def test_no_time(emulated, threads, monkeypatch, tmp_path, capsys):
     assert "not measured, because the time was over: tiny32, 2: generator.0; " in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([], ("fp32", "tf32", "bf16")),
+        (["--conv", "naive"], ("fp32",)),
+        (["--conv", "tensor"], ("tf32", "bf16")),
+        (["--precision", "tf32"], ("tf32",)),
+        (["--conv", "tensor", "--precision", "bf16"], ("bf16",)),
+    ],
+)
+def test_precisions_that_are_measured(emulated, threads, monkeypatch, asked, expected):
+    """All that the device has in that way of convolution, or the one that is asked for: of the ladder, of every call
+    and of whole steps. What is no convolution is float32, whatever they are."""
+    met, players = set(), []
+
+    def row(trials, call, variant):
+        assert variant.precision in trials.limits
+        met.add((call.kernel in gpu.LETTERS, variant.precision))
+        return {"kernel": call.kernel, **variant._asdict(), "pending": [], "given": [], "made": [], "ways": {}}
+
+    monkeypatch.setattr(gpu_ceilings, "of_device", lambda *given: ({"copy": 1.0} | dict.fromkeys(given[-1], 1.0), ""))
+    monkeypatch.setattr(Trials, "row", row)
+    monkeypatch.setattr(gpu_steps, "measure", lambda settings, everyone, *_: players.extend(everyone) or iter(()))
+    command.main([*TINY, "--peer", "none", *asked])
+    assert met == {(False, "fp32")} | {(True, precision) for precision in expected}
+    assert tuple(dict.fromkeys(player.precision for player in players)) == expected
+
+
+def test_a_precision_that_there_is_not():
+    """Is refused before anything is measured, on the CPU too."""
+    for asked in (["--conv", "naive", "--precision", "tf32"], ["--precision", "bf16", "--device", "cpu"]):
+        with pytest.raises(kernels.DeviceError, match=r"no (tf32|bf16) convolution here"):
+            command.main([*TINY, *asked])
+
+
+def test_a_part_takes_no_whole_runs_place(monkeypatch):
+    """Neither the table in a README, which is refused, nor the files that all of `--device cuda` writes unasked."""
+    given = {}
+    monkeypatch.setitem(command.PROGRAMS, "cuda", lambda found, *_: given.update(vars(found)))
+    with pytest.raises(UserError, match=r"^--readme: its table is of a whole run, and --only measures a part"):
+        command.main(["--device", "cuda", "--readme", "README.md", "--only", "steps"])
+    command.main(["--device", "cuda", "--peer", "none"])
+    assert (str(given["json"]), str(given["plot"])) == ("benchmarks-cuda.json", "benchmarks-cuda.png")
+    command.main(["--device", "cuda", "--peer", "none", "--only", "steps"])
+    assert (given["json"], given["plot"]) == (None, None)
+    command.main(["--device", "cuda", "--peer", "none", "--only", "steps", "--json", "steps.json"])
+    assert (str(given["json"]), given["plot"]) == ("steps.json", None)
+
+
 def game(*arguments):
     """The settings of a small game."""
     return options.new_settings(options.parse([*TINY[:8], *arguments]))
