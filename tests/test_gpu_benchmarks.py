@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import time
 import types
 
@@ -133,24 +134,46 @@ def test_bounds_of_rounded_factors(precision, bits):
         race.check(CONV2D, {"way": error(bits, np.round)}, right)
 
 
-def test_the_cards_clock_times_the_call_alone(monkeypatch):
-    """The cache is written over before the first event; the second follows the call; then the host waits for it."""
+@pytest.mark.parametrize(("clock", "library"), [(clocks.CupyClock, "cupy"), (clocks.TorchClock, "torch")])
+@pytest.mark.parametrize(("needed", "expected"), [(1, [1]), (3, [1, 2, 4]), (1000, [1, 2, 4, 8, 16])])
+def test_the_cards_clock_times_the_call_alone(monkeypatch, clock, library, needed, expected):
+    """The cache is written over before the first event; the second follows the call; then the host waits for it.
+
+    As long as Python takes longer to ask for the call than the GPU has to fill, that is no time of the GPU's alone: it
+    fills for longer, and is timed again. A call that waits for the GPU itself would never be asked for in time.
+    """
     happened = []
 
     class Event:
+        def __init__(self, enable_timing=True):
+            pass
+
         def record(self):
             happened.append("event")
+
+        def query(self):
+            assert happened[-3:] == ["event", "call", "event"]
+            this_time = "".join(happened).rpartition("wait")[2]
+            return this_time.count("flush") < needed
 
         def synchronize(self):
             happened.append("wait")
 
-    cupy = types.ModuleType("cupy")
-    cold = types.SimpleNamespace(nbytes=5, data=types.SimpleNamespace(memset_async=lambda *_: happened.append("flush")))
-    cupy.empty, cupy.uint8 = lambda size, dtype: cold, np.uint8
-    cupy.cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: 3.0)
-    monkeypatch.setitem(__import__("sys").modules, "cupy", cupy)
-    assert clocks.CupyClock().seconds(lambda: happened.append("call")) == 3e-3
-    assert happened == ["flush", "event", "call", "event", "wait"]
+        def elapsed_time(self, end):
+            return 3.0
+
+    Event.done = property(Event.query)
+
+    def flush(*_):
+        happened.append("flush")
+
+    stand_in = types.ModuleType(library)
+    cold = types.SimpleNamespace(nbytes=5, data=types.SimpleNamespace(memset_async=flush), zero_=flush)
+    stand_in.empty, stand_in.uint8 = lambda *_, **__: cold, np.uint8
+    stand_in.cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=Event.elapsed_time)
+    monkeypatch.setitem(sys.modules, library, stand_in)
+    assert clock().seconds(lambda: happened.append("call")) == 3e-3
+    assert happened == [what for fills in expected for what in [*["flush"] * fills, "event", "call", "event", "wait"]]
 
 
 class Clock:
