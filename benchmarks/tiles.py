@@ -216,9 +216,10 @@ def main(arguments: list[str] | None = None) -> None:
     if timed:
         constants, rate = fitted(timed)
         print(f"\nthe plan has lost {lost(timed, CARD):.1%} of all this time; it would have lost")
-        print(
-            f"{lost(timed, constants, rate):.1%} with {constants}, and {rate:g} times the rate of {given.precision}.py"
-        )
+        where = kernels.convolution("emulated", "direct", given.precision)  # of Winograd's product too
+        print(f"{lost(timed, constants, rate):.1%} with {constants}, and {rate:g} times the rate of {where}.py")
+        if given.device == "emulated":
+            print("these are times of the host: they say nothing of a GPU, so write no such constants down")
 
 
 if __name__ == "__main__":

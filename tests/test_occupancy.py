@@ -18,6 +18,7 @@ SM_80 = occupancy.MULTIPROCESSORS["sm_80"]
         (32, 0, 256, 0, 8, "threads, registers"),  # all 2048 threads, all 65536 registers
         (31, 0, 512, 0, 4, "threads, registers"),  # 31 registers are given out as 32
         (33, 0, 256, 0, 6, "registers"),  # and 33 as 40: 65536 / (8 * 1280) = 6.4
+        (33, 22 << 10, 256, 0, 6, "registers"),  # shared memory for 7
         (255, 0, 256, 0, 1, "registers"),
         (16, 0, 1, 0, 32, "blocks"),  # no more than that
         (16, 0, 1024, 0, 2, "threads"),
