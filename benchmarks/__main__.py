@@ -131,7 +131,7 @@ def of_a_gpu(given: argparse.Namespace, rest: list[str], peer: str) -> None:
     plan = gpu.Plan(games, peer, given.rounds or 15, given.threads, given.minutes, given.only)
     report = gpu.measure(plan, given.json)
     print(gpu_table.legend(report))
-    print(f"\n{gpu_table.markdown(report)}\n")
+    print("".join(f"\n{table}\n" for table in gpu_table.tables(report)))
     if given.json:
         print(f"written   {given.json}")
     if given.readme:

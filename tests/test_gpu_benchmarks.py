@@ -336,6 +336,42 @@ def test_a_rung_is_no_other_ones_kernels(monkeypatch):
     assert [rung for _, rung in gpu.rungs(LARGE[0], "emulated", ["fp32"])] == lower
 
 
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1.23456e-8, "1.23e-08"),
+        (0.012345, "0.0123"),
+        (12.345, "12.3"),
+        (999.4, "999"),
+        (999.6, "1,000"),
+        (3350, "3,350"),
+    ],
+)
+def test_small_numbers_are_seen(number, expected):
+    """Three digits of each, and all those of a large one."""
+    assert gpu_table.significant(number) == expected
+
+
+def test_a_legend_stands_below_its_table():
+    """Of kernels, of steps, of both, or of neither; with the clock by which they were timed."""
+    row = {"ways": {}}
+    report = {"device": "cuda", "rows": [], "ladder": [], "steps": [], "left_out": []}
+    for key, kernels_too, steps_too in [("rows", True, False), ("ladder", True, False), ("steps", False, True)]:
+        said = gpu_table.legend({**report, key: [row]})
+        assert ("\nshare  " in said, "\nMiB  " in said) == (kernels_too, steps_too)
+        assert ("the card's own clock (events)" in said) == kernels_too
+    assert gpu_table.legend(report) == ""
+    assert gpu_table.tables(report) == []
+
+
+def test_only_a_gpu_has_pytorchs_captured_ways(monkeypatch):
+    """Elsewhere they would fail, which says nothing of them."""
+    monkeypatch.setattr(gpu_steps.kernels, "device", lambda name: types.SimpleNamespace(graph=None))
+    for device, expected in [("cuda", gpu_steps.PEERS), ("emulated", ("eager", "channels_last", "compile"))]:
+        found = gpu_steps.entries(device, ("tf32",), "torch")
+        assert tuple(entry.way for entry in found if entry.player == "torch") == expected
+
+
 def test_what_does_not_suit_is_not_called_missing():
     """In the README's table: a rung without a row has no such kernel, one with a row that failed was not measured."""
     row = {"place": "discriminator.2", "preset": "tiny32", "batch_size": 2, "precision": "fp32"}
@@ -346,8 +382,8 @@ def test_what_does_not_suit_is_not_called_missing():
         {**row, "rung": "Winograd", "kernel": "conv2d", "ways": fine},
     ]
     assert gpu_table.ladder(rows).splitlines()[2:] == [
-        "| naive, fp32 | 2.0 | not measured yet |",
-        "| Winograd, fp32 | 2.0 | does not suit |",
+        "| naive, fp32 | 2 | not measured yet |",
+        "| Winograd, fp32 | 2 | does not suit |",
     ]
 
 
@@ -376,7 +412,7 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     small(monkeypatch)
     monkeypatch.setattr(trial, "WARM_UP", 0)
     everyone = gpu_steps.entries("emulated", ("fp32", "tf32", "bf16"), "torch")
-    assert len(everyone) == 3 * (2 + len(gpu_steps.PEERS))
+    assert len(everyone) == 3 * (2 + 3)  # of PyTorch's ways, those that capture nothing with CUDA
     some = [Entry("minigan", "graph", "fp32"), Entry("minigan", "no graph", "tf32"), Entry("minigan", "graph", "bf16")]
     assert set(some) < set(everyone)
     monkeypatch.setattr(gpu_steps, "entries", lambda *_: some)
@@ -410,14 +446,18 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     assert len({at for line in said.splitlines() for at in [line.find("  tf32 ")] if at > 60}) == 1  # none is too wide
     assert re.search(r"^  discriminator\.2 +conv2d +2x8x8x32 64x4x4x32 +tf32 +[\d.,]+ +[\d.,]+ - ", said, re.MULTILINE)
     assert re.search(
-        r"^  minigan +graph +bf16 +[\d.,]+ +[\d.,]+ - [\d.,]+ +[\d,]+ +[\d.]+ +[\d,]+$", said, re.MULTILINE
+        r"^  minigan +graph +bf16 +[\d.,]+ +[\d.,]+ - [\d.,]+ +[\d,]+ +[\de.-]+ +[\d,]+$", said, re.MULTILINE
     )
+    assert said.count("ceilings: ") == 1
+    assert said.count("Equal calls were measured once") == 1
+    assert "by the host's clock" in said
+    assert "driver" not in said
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = readme.read_text()
     assert text.startswith(f"before\n{gpu_table.MARKERS[0]}\n")
     assert text.endswith(f"\n{gpu_table.MARKERS[1]}\nafter\n")
     assert re.search(r"^\| tf32 \| [\d.,]+ ms \(.*\) \| not measured yet \| ", text, re.MULTILINE)
-    assert re.search(r"^\| tensor cores, bf16( \| [\d.,]+){3} \|$", text, re.MULTILINE)
+    assert re.search(r"^\| tensor cores, bf16( \| [\de.-]+){3} \|$", text, re.MULTILINE)
 
 
 def test_no_time(emulated, threads, monkeypatch, tmp_path, capsys):
