@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ import kernels
 from benchmarks import card, gpu_ceilings, gpu_steps, gpu_table
 from benchmarks.calls import Call, Place, Training, names, recorder, to
 from benchmarks.part import LETTERS
+from benchmarks.results import write_json
 from benchmarks.trial import Entrant, Trials, Variant, minigan_player, torch_player
 from kernels.launch import Launch, recording
 from kernels.threads import use_threads
@@ -85,11 +85,8 @@ class Report(dict):
         self.file = file
 
     def save(self) -> None:
-        """Whole or not at all, whatever happens meanwhile."""
-        if self.file:
-            unfinished = self.file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(self, indent=1) + "\n")
-            unfinished.replace(self.file)
+        """If there is a file."""
+        write_json(self, self.file)
 
 
 def measure(plan: Plan, file: Path | None) -> Report:
