@@ -18,7 +18,7 @@ from kernels.memory import peak_memory
 __all__ = ["CLOCKS", "CupyClock", "HostClock", "TorchClock"]
 
 FLUSHED = 1 << 30  # bytes: many times any GPU's cache, and written in about 0.3 ms where memory takes 4 TB/s
-FILLS = 1, 2, 4, 8, 16  # how often, until it takes the GPU longer than Python; a call that waits for it is timed so
+FILLS = 1, 2, 4, 8, 16  # how often; not for ever, since a call that itself waits for the GPU is never queued in time
 
 
 class HostClock:
