@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = options.Parser(
         prog="python -m benchmarks",
         description="Check and time every kernel at the shapes of every layer. Every option of minigan.train that "
-        "shapes them may be given too: --size, --conv, --no-fusion and so on.",
+        "shapes them may be given too: --size, --conv, --precision, --no-fusion and so on.",
     )
     add = parser.add_argument
     add("--preset", choices=PRESETS, help="default: radford64 and article128, one after the other")
@@ -92,11 +92,13 @@ def main(arguments: list[str] | None = None) -> None:
     add("--rounds", type=options.whole(1), metavar="N", help="in which each call is timed (default 7; of a GPU 15)")
     add("--threads", type=options.whole(1, cpus()), default=cpus(), metavar="N", help="default: all CPUs")
     add("--minutes", type=options.real(0.1, 600), default=8.0, metavar="M", help="for all of a GPU (default 8)")
-    add("--json", type=Path, metavar="FILE", help="write everything that was measured (of cuda: benchmarks-cuda.json)")
-    add("--plot", type=Path, metavar="FILE", help="draw the roofline, a PNG (of cuda: benchmarks-cuda.png)")
+    add("--json", type=Path, metavar="FILE", help="write what was measured (default of all cuda: benchmarks-cuda.json)")
+    add("--plot", type=Path, metavar="FILE", help="draw the roofline, a PNG (default of all cuda: benchmarks-cuda.png)")
     add("--readme", type=Path, metavar="FILE", help="of a GPU: put the table of steps between that file's markers")
     given, rest = parser.parse_known_args(arguments)
-    if given.device == "cuda":
+    if given.readme and given.only:
+        raise UserError("--readme: its table is of a whole run, and --only measures a part: leave out one of them")
+    if given.device == "cuda" and not given.only:  # a part does not take the place of what a whole run has written
         given.json, given.plot = given.json or Path("benchmarks-cuda.json"), given.plot or Path("benchmarks-cuda.png")
     check_folders(given, "json", "plot", "readme")
     installed = importlib.util.find_spec("torch") is not None
@@ -129,7 +131,7 @@ def of_a_gpu(given: argparse.Namespace, rest: list[str], peer: str) -> None:
     plan = gpu.Plan(games, peer, given.rounds or 15, given.threads, given.minutes, given.only)
     report = gpu.measure(plan, given.json)
     print(gpu_table.legend(report))
-    print(f"\n{gpu_table.markdown(report)}\n")
+    print("".join(f"\n{table}\n" for table in gpu_table.tables(report)))
     if given.json:
         print(f"written   {given.json}")
     if given.readme:
@@ -144,10 +146,12 @@ PROGRAMS = {"cpu": of_the_cpu, "cuda": of_a_gpu, "emulated": of_a_gpu}
 
 
 def game(given: argparse.Namespace, rest: list[str], preset: str, batch: int | None = None) -> Settings:
-    """The settings of a training with that preset."""
+    """The settings of a training with that preset. Raises kernels.DeviceError where it could not convolve so."""
     size = given.batch_size or batch or BATCHES.get(preset, PRESETS[preset].batch_size)
     chosen = ["--preset", preset, "--batch-size", str(size), "--device", given.device]
-    return options.new_settings(options.parse([*chosen, *rest]))
+    settings = options.new_settings(options.parse([*chosen, *rest]))
+    gpu.precisions_of(settings)
+    return settings
 
 
 if __name__ == "__main__":

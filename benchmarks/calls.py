@@ -14,13 +14,14 @@ import numpy as np
 
 import kernels
 from benchmarks.watch import watched
+from kernels.launch.source import HOMES
 from minigan import faces
 from minigan.autograd import Tensor, grad, no_grad
 from minigan.nn import Sequential
 from minigan.options import Settings
 from minigan.train import Batches, Game
 
-__all__ = ["Call", "Place", "Training", "arrays", "names", "to", "undisputed"]
+__all__ = ["Call", "Place", "Training", "arrays", "computation", "names", "on_host", "recorder", "to", "undisputed"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,28 @@ def to(device: kernels.Device, argument):
         there = argument.through(device.array, device.kernels[argument.kernel])
         return there if device.reads_pending else there.array()
     return device.array(argument) if isinstance(argument, np.ndarray) else argument
+
+
+def computation(device: kernels.Device, call: Call) -> Callable[[], object]:
+    """Computes the call on a device, where its arguments are already; `on_host` has what it returns as arrays."""
+    arguments = [to(device, a) for a in call.arguments]
+
+    def compute():
+        returned = getattr(device, call.kernel)(*arguments)
+        return tuple(arguments) if returned is None else returned  # a kernel that returns nothing changes arrays
+
+    return compute
+
+
+def on_host(device: kernels.Device, returned) -> list[np.ndarray]:
+    """The arrays among the values that a `computation` returned."""
+    homes = tuple(HOMES)  # what an array is, here or on the GPU
+    return [device.numpy(a) for a in (returned if isinstance(returned, tuple) else (returned,)) if isinstance(a, homes)]
+
+
+def recorder(conv2d: str = "cuda") -> kernels.Device:
+    """`emulated` with that module of kernels/conv2d, for launches that are recorded and not run: needs no compiler."""
+    return kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": conv2d})
 
 
 @dataclass(frozen=True)

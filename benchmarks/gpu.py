@@ -11,28 +11,30 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import kernels
 from benchmarks import card, gpu_ceilings, gpu_steps, gpu_table
-from benchmarks.calls import Call, Place, Training, names
+from benchmarks.calls import Call, Place, Training, names, recorder, to
 from benchmarks.part import LETTERS
+from benchmarks.results import write_json
 from benchmarks.trial import Entrant, Trials, Variant, minigan_player, torch_player
+from kernels.launch import Launch, recording
 from kernels.threads import use_threads
 from minigan.errors import UserError
 from minigan.options import Settings
 
-__all__ = ["GAMES", "Plan", "measure"]
+__all__ = ["GAMES", "Plan", "measure", "precisions_of"]
 
 GAMES = (("radford64", 64), ("radford64", 128), ("article128", 64))  # preset and batch, where nothing else is asked for
 FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for the steps
 LADDER = {  # the ways of convolution, from the plainest on, in each precision that they have
     ("naive", "fp32"): "naive",
     ("tiled", "fp32"): "tiled",
-    ("direct", "fp32"): "register-tiled",
+    ("registers", "fp32"): "register-tiled",
+    ("direct", "fp32"): "pipelined",
     ("auto", "fp32"): "Winograd",
     ("tensor", "tf32"): "tensor cores",
     ("tensor", "bf16"): "tensor cores",
@@ -61,6 +63,19 @@ class Plan:
         """The one that all games are played on."""
         return self.games[0].device
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Of the convolutions of all games."""
+        return precisions_of(self.games[0])
+
+
+def precisions_of(settings: Settings) -> tuple[str, ...]:
+    """In which convolutions are measured: the one that is asked for, or else all that the device has in that way."""
+    if settings.precision == "auto":
+        return kernels.precisions(settings.device, settings.conv)
+    kernels.convolution(settings.device, settings.conv, settings.precision)  # raises where there is none
+    return (settings.precision,)
+
 
 class Report(dict):
     """What is known so far. `save` writes it."""
@@ -70,11 +85,8 @@ class Report(dict):
         self.file = file
 
     def save(self) -> None:
-        """Whole or not at all, whatever happens meanwhile."""
-        if self.file:
-            unfinished = self.file.with_suffix(".unfinished")
-            unfinished.write_text(json.dumps(self, indent=1) + "\n")
-            unfinished.replace(self.file)
+        """If there is a file."""
+        write_json(self, self.file)
 
 
 def measure(plan: Plan, file: Path | None) -> Report:
@@ -85,11 +97,11 @@ def measure(plan: Plan, file: Path | None) -> Report:
     end = time.perf_counter() + 60 * plan.minutes
     use_threads(plan.threads)
     report = Report(file)
-    precisions = kernels.precisions(plan.device)
-    report |= {"device": plan.device, "precisions": list(precisions)}
+    report |= {"device": plan.device, "precisions": list(plan.precisions)}
     report |= {"machine": card.describe(plan.device), "peer": plan.peer, "threads": plan.threads}
     print(gpu_table.head(report))
-    report["ceilings"], report["ceilings_by"] = gpu_ceilings.of_device(plan.device, plan.peer, plan.threads, precisions)
+    rates = tuple(dict.fromkeys(("fp32", *plan.precisions)))  # whatever convolutions multiply, all else is float32
+    report["ceilings"], report["ceilings_by"] = gpu_ceilings.of_device(plan.device, plan.peer, plan.threads, rates)
     print(gpu_table.ceilings(report))
     report.save()
     try:
@@ -121,11 +133,11 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
     """Every kernel in every place; and before them the ladder, at the shapes of a layer in the middle."""
     seen = set()
     for settings in plan.games:
-        reads_pending = kernels.device(plan.device, settings.conv).reads_pending
-        training = Training(settings, kernels.device("cpu"), reads_pending)
+        device = kernels.device(plan.device, settings.conv, plan.precisions[0])
+        training = Training(settings, kernels.device("cpu"), device.reads_pending)
         game = {"preset": settings.preset, "batch_size": settings.batch_size}
         if settings is plan.games[0] and plan.only in (None, KERNELS):
-            time_ladder(tried, report, game, training)
+            time_ladder(settings, tried, report, game)
         print(gpu_table.title(f"{settings.preset}, {settings.batch_size}"))
         for place in training.places:
             if tried.over:
@@ -144,25 +156,44 @@ def time_kernels(plan: Plan, tried: Trials, report: Report) -> None:
         raise UserError(f"--only {plan.only}: nothing has that name: choose one of {', '.join(sorted(seen))}")
 
 
-def time_ladder(tried: Trials, report: Report, game: dict, training: Training) -> None:
-    """Each way of convolution, in one place."""
+def time_ladder(settings: Settings, tried: Trials, report: Report, game: dict) -> None:
+    """Each way of convolution, in one place. No picture is pending: not every rung could read it so."""
+    training = Training(settings, kernels.device("cpu"))
     place = middle(training.places)
-    print(gpu_table.title("the ladder"))
-    for call in training.calls(place):
-        for (conv, precision), rung in LADDER.items() if call.kernel in DERIVATIVES else ():
-            if precision in report["precisions"]:
-                row = {**game, "place": place.name, "layer": place.layer, "rung": rung}
-                row |= tried.row(call, Variant(precision, conv))
-                report["ladder"].append(row)
-                print(gpu_table.line(row, rung))
+    calls = {call.kernel: call for call in training.calls(place)}
+    print(gpu_table.ladder_title(place.name, settings.preset, settings.batch_size))
+    for call in (calls[kernel] for kernel in DERIVATIVES):
+        for variant, rung in rungs(call, settings.device, report["precisions"]):
+            row = {**game, "place": place.name, "layer": place.layer, "rung": rung, **tried.row(call, variant)}
+            report["ladder"].append(row)
+            print(gpu_table.line(row, rung))
     report.save()
+
+
+def rungs(call: Call, device: str, precisions: list[str]) -> Iterator[tuple[Variant, str]]:
+    """The ladder's, but those that launch the same as one below: Winograd's, say, where it does not suit the call."""
+    below = []
+    for (conv, precision), rung in LADDER.items():
+        if precision in precisions:
+            launched = launches(call, kernels.convolution(device, conv, precision))
+            if launched not in below:
+                yield Variant(precision, conv), rung
+            below.append(launched)
+
+
+def launches(call: Call, conv2d: str) -> set[Launch]:
+    """Those of the call by that module of kernels/conv2d."""
+    device = recorder(conv2d)
+    with recording() as launched:
+        getattr(device, call.kernel)(*(to(device, a) for a in call.arguments))
+    return launched
 
 
 def variants(settings: Settings, call: Call) -> list[Variant]:
     """The precisions in which a call can be computed: a convolution's; everything else is float32."""
     if call.kernel not in LETTERS:
         return [Variant()]
-    return [Variant(precision, settings.conv) for precision in kernels.precisions(settings.device, settings.conv)]
+    return [Variant(precision, settings.conv) for precision in precisions_of(settings)]
 
 
 def middle(places: list[Place]) -> Place:

@@ -31,7 +31,8 @@ from minigan.train import Game
 
 __all__ = ["PEERS", "Entry", "entries", "measure"]
 
-PEERS = ("eager", "channels_last", "compile", "graph", "graph, channels_last")
+CAPTURED = ("graph", "graph, channels_last")  # by CUDA
+PEERS = ("eager", "channels_last", "compile", *CAPTURED)
 WARM_UP = 5  # steps after the first: memory is found, and graphs are captured
 TURN = 0.1  # seconds that a turn should take
 FEW, MANY = 3, 200  # steps in a turn
@@ -50,7 +51,8 @@ class Entry(NamedTuple):
 def entries(device: str, precisions: tuple[str, ...], peer: str) -> list[Entry]:
     """All who play on a device, precision after precision. peer: torch or none."""
     ours = ("graph", "no graph") if kernels.device(device).graph else ("no graph",)
-    ways = [("minigan", way) for way in ours] + [("torch", way) for way in PEERS if peer == "torch"]
+    theirs = [way for way in PEERS if device == "cuda" or way not in CAPTURED] if peer == "torch" else []
+    ways = [("minigan", way) for way in ours] + [("torch", way) for way in theirs]
     return [Entry(*way, precision) for precision in precisions for way in ways]
 
 

@@ -16,37 +16,47 @@ __all__ = [
     "ceilings",
     "head",
     "in_a_line",
+    "ladder_title",
     "legend",
     "line",
     "markdown",
     "place",
+    "significant",
     "step_line",
     "steps_title",
+    "tables",
     "title",
     "write",
 ]
 
-LINE = "  {:<18}{:<34}{:<32}{:<5}{:>10}{:>21}{:>9}{:>8}{:>7}  {:<5}{:>7}"
+LINE = "  {:<18}{:<34}{:<32}{:<5}{:>10}{:>21}{:>10}{:>10}{:>7}  {:<5}{:>7}"
 STEP = "  {:<10}{:<22}{:<6}{:>10}{:>22}{:>12}{:>9}{:>10}"
 MARKERS = "<!-- gpu-table -->", "<!-- /gpu-table -->"
 NOT_MEASURED = "not measured yet"
-LEGEND = """
-~         of one of the pictures the leaky ReLU, and batch norm before it, are taken as it is read: PyTorch does so
-          first, but for the gradient of filters, for which it has kept what came out
-us        median of the calls, by the card's own clock (events); before every call its cache is written over
-TFLOP/s   of the direct sum's multiplications and additions
+DOES_NOT_SUIT = "does not suit"
+OF_KERNELS = """
+~         one picture is rectified, and normalised before that if batch norm comes first, while it is read; PyTorch does
+          so in kernels of its own first, which are timed too, except for the gradient of the filters
+us        median of the calls, by {clock}; before every call the cache is filled with something else
+TFLOP/s   of the direct sum's multiplications and additions, even where an algorithm does with fewer
 GB/s      of the bytes that must move: each input read once, each output written once, four bytes a number
-share     of the ceiling that bounds the call: of what it could reach if it did its operations at the card's rate for
-          that precision, or moved its bytes at the rate of a copy, whichever takes longer, both as measured in this run
+share     of the ceiling that bounds the call: of what it could reach if it did its operations at the rate of a matrix
+          product in that precision, or moved its bytes at the rate of a copy, whichever takes longer, both as measured
+          in this run;
+          Winograd's convolutions may have more than 100% of fp32, since they multiply less than the direct sum;
+          adam may have more than 100% of copy, since it writes where it has read, and a copy writes elsewhere
 torch     how many times the speed of PyTorch's same operation, in the faster of its layouts and in that precision
           (bf16: its tensors are of that type already, which is half the bytes; ours are rounded within the time)
+
+Equal calls were measured once, and stand in every layer that makes them.
+Every result, PyTorch's too, was checked against the definition in float64 before it was timed: the whole result of a
+small call; of a large one those of some pictures, filters or channels, the first, the last and others at random, on all
+their pixels ("checked" in the JSON says which share). Its root mean square error is less than 6 sqrt(n) 2^-24 of it for
+n operations, and in less than float32 3.5 times the rounding of a factor besides: 2^-11 for tf32, 2^-8 for bf16."""
+OF_STEPS = """
 MiB       of a step: what the library's allocator has held at most; what CUDA itself takes is not in it
 
-Checked, before it was timed, was every result, PyTorch's as well, against the definition in float64: the whole result
-of a small call; of a large one those of some pictures, filters or channels, the first, the last and others at random,
-on all their pixels ("checked" in the JSON says which share). Its root mean square error is less than 6 sqrt(n) 2^-24 of
-it for n operations, and in less than float32 3.5 times the rounding of a factor besides: 2^-11 for tf32, 2^-8 for bf16.
-The first step's losses are those of the CPU, within bounds of the same kind ("agreement")."""
+The first step's losses are those of the CPU, within bounds that follow from the roundings ("agreement" in the JSON)."""
 
 
 def head(report: dict) -> str:
@@ -74,9 +84,19 @@ def title(name: str) -> str:
     return "\n" + LINE.format(name, *heads).rstrip()
 
 
+def ladder_title(place: str, preset: str, batch: int) -> str:
+    """The head of the ladder's lines."""
+    return f"\nthe ladder: every way of convolution, in {place} of {preset}, batch {batch}{title('')}"
+
+
 def arrays(row: dict) -> str:
     """The shapes of a row's arrays, marked if one is pending."""
     return "~ " * bool(row["pending"]) + shapes(row["given"], row["made"])
+
+
+def significant(number: float) -> str:
+    """With three digits, however small it is."""
+    return f"{number:.3g}" if number < 999.5 else f"{number:,.0f}"
 
 
 def in_a_line(failed: str) -> str:
@@ -97,8 +117,8 @@ def line(row: dict, place: str) -> str:
         *start,
         f"{1e6 * ours['median']:.1f}",
         f"{low:.1f} - {high:.1f}",
-        f"{ours['flops'] / 1e12:.2f}" if row["flop"] else "",
-        f"{ours['bandwidth'] / 1e9:.0f}",
+        significant(ours["flops"] / 1e12) if row["flop"] else "",
+        significant(ours["bandwidth"] / 1e9),
         f"{ours['share']:.0%}",
         row["ceiling"],
         f"{row['ratio']:.2f}" if "ratio" in row else failed,
@@ -122,14 +142,19 @@ def step_line(row: dict) -> str:
         f"{1e3 * row['median']:.3f}",
         f"{low:.3f} - {high:.3f}",
         f"{row['batch_size'] / row['median']:,.0f}",
-        f"{row['gflop'] / row['median'] / 1e3:.1f}",
+        significant(row["gflop"] / row["median"] / 1e3),
         f"{row['memory'] / 2**20:,.0f}",
     )
 
 
 def legend(report: dict) -> str:
     """What the columns mean, what has failed and what is missing."""
-    lines = [LEGEND]
+    lines = []
+    if report["rows"] or report["ladder"]:
+        clock = "the card's own clock (events)" if report["device"] == "cuda" else "the host's clock"
+        lines.append(OF_KERNELS.format(clock=clock))
+    if report["steps"]:
+        lines.append(OF_STEPS)
     if report["left_out"]:
         lines.append(f"\nnot measured, because the time was over: {'; '.join(report['left_out'])}")
     failed = dict.fromkeys(
@@ -161,21 +186,23 @@ def write(report: dict, file: Path) -> None:
 
 
 def markdown(report: dict) -> str:
-    """Both tables. A figure that there is none of is said not to have been measured."""
+    """On what was measured, and both tables."""
     m = report["machine"]
-    where = f"{m['card']}, driver {m.get('driver', 'none')}; {m['date']}. "
-    parts = [where + "The " + ceilings(report) + "."]
-    for _, rows in itertools.groupby(report["steps"], lambda row: (row["preset"], row["batch_size"])):
-        parts.append(steps_markdown(list(rows)))
-    if report["ladder"]:
-        parts.append(ladder(report["ladder"]))
-    return "\n\n".join(parts)
+    card = f"{m['card']}, driver {m['driver']}" if "driver" in m else m["card"]
+    return "\n\n".join([f"{card}; {m['date']}. The {ceilings(report)}.", *tables(report)])
+
+
+def tables(report: dict) -> list[str]:
+    """That of each game's steps, and that of the ladder. A figure that there is none of is said to be missing."""
+    games = itertools.groupby(report["steps"], lambda row: (row["preset"], row["batch_size"]))
+    found = [steps_markdown(list(rows)) for _, rows in games]
+    return [*found, ladder(report["ladder"])] if report["ladder"] else found
 
 
 def steps_markdown(rows: list[dict]) -> str:
     """Ours beside PyTorch's fastest way, precision by precision."""
     first = rows[0]
-    game = f"`{first['preset']}`, batch {first['batch_size']}, {first['gflop']:,.1f} GFLOP"
+    game = f"`{first['preset']}`, batch {first['batch_size']}, {significant(first['gflop'])} GFLOP"
     lines = [
         f"| {game} | minigan | PyTorch's best | minigan's speed | memory, MiB | PyTorch's |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -205,9 +232,10 @@ def ladder(rows: list[dict]) -> str:
     kernels = list(dict.fromkeys(row["kernel"] for row in rows))
     where = f"{first['place']} of `{first['preset']}`, batch {first['batch_size']}, TFLOP/s"
     lines = [f"| {where} | {' | '.join(kernels)} |", "| --- " * (1 + len(kernels)) + "|"]
-    found = {(row["rung"], row["precision"], row["kernel"]): row["ways"].get("minigan", {}) for row in rows}
-    for rung, precision in dict.fromkeys(key[:2] for key in found):
-        rates = [found.get((rung, precision, kernel), {}).get("flops") for kernel in kernels]
-        cells = [f"{rate / 1e12:.1f}" if rate else NOT_MEASURED for rate in rates]
-        lines.append(f"| {rung}, {precision} | {' | '.join(cells)} |")
+    cells = {}
+    for row in rows:
+        ours = row["ways"].get("minigan", {})
+        rate = significant(ours["flops"] / 1e12) if "flops" in ours else NOT_MEASURED
+        cells.setdefault((row["rung"], row["precision"]), dict.fromkeys(kernels, DOES_NOT_SUIT))[row["kernel"]] = rate
+    lines += [f"| {', '.join(rung)} | {' | '.join(rates.values())} |" for rung, rates in cells.items()]
     return "\n".join(lines)

@@ -1,4 +1,6 @@
-"""How many blocks of each kernel a multiprocessor can hold:  python -m benchmarks.occupancy --architecture sm_90
+"""How many blocks a multiprocessor can hold of each kernel that a training step launches:
+
+    python -m benchmarks.occupancy --architecture sm_90
 
 No GPU is needed: NVIDIA's compiler says how many registers and how much shared memory a kernel takes, a training step
 says how it is launched, and the programming guide says what a multiprocessor has. While one block waits for memory
@@ -7,18 +9,19 @@ another one works, so there should be two or more; few threads are enough where 
 
 from __future__ import annotations
 
-import argparse
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 import kernels
+from benchmarks.calls import recorder
 from kernels.launch import Launch, host, nvrtc, recording
 from kernels.launch.nvrtc import Usage
 from minigan import options
 from minigan.autograd import Tensor
 from minigan.command import run_command
+from minigan.errors import UserError
 from minigan.models import PRESETS
 from minigan.train import Game
 
@@ -45,26 +48,40 @@ MULTIPROCESSORS = {
 }
 
 OLDER = ("sm_75",)  # than sm_80, whose copies the upper rungs of convolution need
+# What `kernels.device` does there, by --conv.
+OF_OLDER = {"auto": "registers", "direct": "registers", "naive": "naive", "tiled": "tiled", "registers": "registers"}
 
 
-def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> int:
-    """How many blocks of a launch a multiprocessor holds at the same time."""
+def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> tuple[int, str]:
+    """How many blocks of a launch a multiprocessor holds at the same time, and for want of what no more."""
     warps = -(-launch.threads // WARP)
     registers = warps * -(-usage.registers * WARP // GRANULE) * GRANULE
     shared = usage.shared + launch.shared + has.reserved
-    return min(has.blocks, has.threads // (warps * WARP), REGISTERS // registers, has.shared // max(1, shared))
+    enough_for = {
+        "threads": has.threads // (warps * WARP),
+        "registers": REGISTERS // registers,
+        "shared memory": has.shared // max(1, shared),
+        "blocks": has.blocks,
+    }
+    held = min(enough_for.values())
+    return held, ", ".join(name for name, blocks in enough_for.items() if blocks == held)
 
 
 def launches(preset: str, conv: str, precision: str, multiprocessors: int) -> list[Launch]:
-    """All that a training step launches on a GPU with so many multiprocessors, by name."""
-    module = kernels.convolution("emulated", conv, precision)
-    device = kernels.Device("emulated", "cuda", (np.float32,), instead={"conv2d": module})  # needs no C++ compiler
+    """What a training step launches on a GPU with so many multiprocessors, as `ordered` has it."""
+    device = recorder(kernels.convolution("emulated", conv, precision))
     settings = options.new_settings(options.parse(["--preset", preset]))
     with recording() as launched, host.emulation(multiprocessors=multiprocessors):
         game = Game(settings, device)
         game.step(Tensor(np.empty((settings.batch_size, *game.networks.picture), np.float32), device))
+    return ordered(launched)
+
+
+def ordered(launched: set[Launch]) -> list[Launch]:
+    """By name; of launches that differ in shared memory alone, the one with most."""
+    most = {launch._replace(shared=0): launch for launch in sorted(launched, key=lambda launch: launch.shared)}
     return sorted(
-        launched, key=lambda launch: (launch.source.name, launch.kernel, sorted(launch.defines), launch.threads)
+        most.values(), key=lambda launch: (launch.source.name, launch.kernel, sorted(launch.defines), launch.threads)
     )
 
 
@@ -76,17 +93,20 @@ def table(launched: list[Launch], architecture: str) -> str:
         cubins = pool.map(lambda build: nvrtc.compile(*build, architecture, major), builds)
     usages = {build: cubin.usage for build, cubin in zip(builds, cubins, strict=True)}
     lines = [
-        "| kernel | constants | threads | registers | shared, bytes | spilled, bytes | blocks | of the threads |",
-        "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+        "| kernel | constants | threads a block | registers a thread | shared bytes a block | spilled bytes a thread "
+        "| blocks a multiprocessor | limited by | of its threads |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: | --- | ---: |",
     ]
     for launch in launched:
         usage = usages[launch.source, launch.defines][launch.kernel]
-        blocks = resident(usage, launch, has)
-        constants = " ".join(f"{name}={value}" for name, value in sorted(launch.defines))
+        blocks, limit = resident(usage, launch, has)
+        constants = " ".join(
+            f"{name}={chr(value) if name == 'LETTER' else value}" for name, value in sorted(launch.defines)
+        )
         lines.append(
             f"| `{launch.source.name.removeprefix('kernels/')}` {launch.kernel} | {constants} | {launch.threads} "
             f"| {usage.registers} | {usage.shared + launch.shared:,} | {usage.spilled} | {blocks} "
-            f"| {blocks * launch.threads / has.threads:.0%} |"
+            f"| {limit} | {blocks * launch.threads / has.threads:.0%} |"
         )
     return "\n".join(lines)
 
@@ -95,18 +115,23 @@ def main(arguments: list[str] | None = None) -> None:
     """The command."""
     parser = options.Parser(
         prog="python -m benchmarks.occupancy",
-        description="What each kernel of a training step takes of a multiprocessor. Needs no GPU.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        description="What each kernel that a training step launches takes of a multiprocessor. Needs no GPU.",
     )
     add = parser.add_argument
-    add("--preset", choices=PRESETS, default="radford64", help="whose step")
-    add("--precision", choices=kernels.PRECISIONS, default="tf32", help="of its convolutions")
-    add("--architecture", choices=MULTIPROCESSORS, default="sm_90", help="of the GPU")
-    add("--multiprocessors", type=options.whole(1), default=132, metavar="N", help="of the GPU; an H200 has 132")
+    add("--preset", choices=PRESETS, default="radford64", help="whose step (default radford64)")
+    add("--conv", choices=kernels.CONVOLUTIONS, default="auto", help="how to convolve (default auto)")
+    add("--precision", choices=kernels.PRECISIONS, help="of convolutions (default tf32 where --conv has it, else fp32)")
+    add("--architecture", choices=MULTIPROCESSORS, default="sm_90", help="of the GPU (default sm_90)")
+    add(
+        "--multiprocessors", type=options.whole(1), default=132, metavar="N", help="of the GPU (default 132, an H200's)"
+    )
     given = parser.parse_args(arguments)
-    conv = "registers" if given.architecture in OLDER else "auto"
-    launched = launches(given.preset, conv, given.precision, given.multiprocessors)
-    print(f"{given.preset}, {given.precision}, {given.architecture}, {given.multiprocessors} multiprocessors\n")
+    conv = OF_OLDER.get(given.conv) if given.architecture in OLDER else given.conv
+    if conv is None:
+        raise UserError(f"--conv {given.conv}: {given.architecture} cannot: choose one of {', '.join(OF_OLDER)}")
+    precision = given.precision or ("tf32" if "tf32" in kernels.precisions("emulated", conv) else "fp32")
+    launched = launches(given.preset, conv, precision, given.multiprocessors)
+    print(f"{given.preset}, {precision}, {given.architecture}, {given.multiprocessors} multiprocessors\n")
     print(table(launched, given.architecture))
 
 

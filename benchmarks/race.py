@@ -16,13 +16,13 @@ import numpy as np
 
 import kernels
 from benchmarks import ceilings, work
-from benchmarks.calls import Call, arrays
+from benchmarks.calls import Call, arrays, computation, on_host
 from benchmarks.clocks import HostClock
 from benchmarks.contest import Contestant
 from minigan.command import choose_device
 from minigan.errors import UserError
 
-__all__ = ["check", "exact", "measure", "minigan_player", "torch_player"]
+__all__ = ["check", "exact", "measure", "minigan_player", "row", "torch_player"]
 
 LONG = 1.5  # seconds: a call that takes longer for all rounds is timed in fewer of them, but in FEWEST at least
 FEWEST = 3
@@ -59,15 +59,9 @@ def minigan_player(device: str, conv: str, threads: int) -> Player:
     device, _ = choose_device(device, conv, threads)
 
     def prepare(call: Call) -> dict[str, Callable]:
-        arguments = [device.array(a) if isinstance(a, np.ndarray) else a for a in call.arguments]
+        return {"minigan": computation(device, call)}
 
-        def compute():
-            returned = getattr(device, call.kernel)(*arguments)
-            return tuple(arguments) if returned is None else returned  # a kernel that returns nothing changes arrays
-
-        return {"minigan": compute}
-
-    return Player(prepare, lambda _, returned: [device.numpy(a) for a in arrays(returned)])
+    return Player(prepare, lambda _, returned: on_host(device, returned))
 
 
 def torch_player(threads: int) -> Player:
@@ -133,38 +127,46 @@ def measure(call: Call, players: list[Contestant], rounds: int, limits: dict[str
     for player in players:
         results |= player.turn("compute", call, pause=PAUSE)
     errors = check(call, results, right)
-    flop, moved = work.operations(call.kernel, call.arguments, right), work.moved(call.arguments, right)
-    made = [r.shape for r in right if r is not None]
-    del right, results
+    del results
 
     turns, begun = [], time.perf_counter()
     while len(turns) < rounds and (len(turns) < FEWEST or time.perf_counter() - begun < LONG):
         turns.append({way: seconds for player in players for way, seconds in player.turn("time", pause=PAUSE).items()})
 
-    medians = {way: statistics.median(turn[way] for turn in turns) for way in errors}
-    attainable, ceiling = ceilings.attainable(flop, moved, limits)
-    row = {
+    ways = {way: {"seconds": [turn[way] for turn in turns], "error": error} for way, error in errors.items()}
+    return row(call, right, ways, limits)
+
+
+def row(
+    call: Call, results: list[np.ndarray | None], ways: dict[str, dict], limits: dict[str, float], rate: str = "sgemm"
+) -> dict:
+    """What follows from the seconds of each way; a way that has failed has none.
+
+    results: arrays of the shapes of the call's results. limits, rate: as `ceilings.attainable` takes them.
+    """
+    flop, moved = work.operations(call.kernel, call.arguments, results), work.moved(call.arguments, results)
+    attainable, ceiling = ceilings.attainable(flop, moved, limits, rate)
+    medians = {way: statistics.median(outcome["seconds"]) for way, outcome in ways.items() if "seconds" in outcome}
+    for way, median in medians.items():
+        rates = {"flops": flop / median, "bandwidth": moved / median, "share": attainable / median}
+        ways[way] |= {"median": median, **rates}
+    return {
         "kernel": call.kernel,
         "arguments": call.key()[1:],  # shapes in the place of arrays
         "given": [a.shape for a in arrays(call.arguments)],
-        "made": made,
+        "made": [r.shape for r in results if r is not None],
         "flop": flop,
         "bytes": moved,
         "ceiling": ceiling,
-        "ways": {
-            way: {
-                "seconds": [turn[way] for turn in turns],
-                "median": median,
-                "flops": flop / median,
-                "bandwidth": moved / median,
-                "share": attainable / median,
-                "error": errors[way],
-            }
-            for way, median in medians.items()
-        },
+        "ways": ways,
+        **compared(medians),
     }
-    ours = medians.pop("minigan")
-    if medians:
-        row["peer"] = min(medians, key=medians.get)
-        row["ratio"] = medians[row["peer"]] / ours
-    return row
+
+
+def compared(medians: dict[str, float]) -> dict:
+    """The peer, the fastest of the others, and how many times its speed we have; nothing where one is missing."""
+    theirs = {way: median for way, median in medians.items() if way != "minigan"}
+    if "minigan" not in medians or not theirs:
+        return {}
+    peer = min(theirs, key=theirs.get)
+    return {"peer": peer, "ratio": theirs[peer] / medians["minigan"]}

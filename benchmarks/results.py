@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from minigan.errors import UserError
+from minigan.files import replacing
 
 __all__ = ["check_folders", "write_json"]
 
@@ -20,6 +21,7 @@ def check_folders(given: argparse.Namespace, *names: str) -> None:
 
 
 def write_json(report: dict, file: Path | None) -> None:
-    """The whole report; without a file, nothing."""
+    """The whole report or, whatever happens meanwhile, none of it; without a file, nothing."""
     if file:
-        file.write_text(json.dumps(report, indent=2) + "\n")
+        with replacing(file) as target:
+            target.write(f"{json.dumps(report, indent=1)}\n".encode())

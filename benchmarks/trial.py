@@ -7,7 +7,6 @@ in processes of their own, which are replaced when they are spoilt, and have so 
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -16,15 +15,14 @@ from typing import NamedTuple
 import numpy as np
 
 import kernels
-from benchmarks import ceilings, race, work
-from benchmarks.calls import Call, arrays, to
+from benchmarks import race
+from benchmarks.calls import Call, arrays, computation, on_host, recorder, to
 from benchmarks.clocks import CLOCKS
 from benchmarks.contest import Contestant, Ended
 from benchmarks.part import Part, part
 from kernels.launch import recording
-from kernels.launch.source import HOMES
 
-__all__ = ["Entrant", "Task", "Trials", "Variant", "compared", "minigan_player", "torch_player"]
+__all__ = ["Entrant", "Task", "Trials", "Variant", "minigan_player", "torch_player"]
 
 WARM_UP = 2  # calls that are not timed, after the one whose result is checked
 LONG = 1.0  # seconds: a call that takes longer for all rounds is timed in fewer of them, but in FEWEST at least
@@ -34,7 +32,7 @@ LEAST = 5.0  # seconds that a call has, however late it is
 MESSAGE = 500  # letters of an error
 STRIKES = 2  # processes that a kernel may spoil before it is not tried any more
 
-TABLED = kernels.Device("emulated", "cuda", (np.float32,))  # knows the shapes of results; nothing is run on it
+TABLED = recorder()  # knows the shapes of results
 
 
 class Variant(NamedTuple):
@@ -111,18 +109,10 @@ def minigan_player(device: str) -> Player:
 
     def ways(call: Call, variant: Variant) -> dict[str, Callable]:
         chosen = kernels.device(device, variant.conv, variant.precision)
-        arguments = [to(chosen, a) for a in call.arguments]
-
-        def compute():
-            returned = getattr(chosen, call.kernel)(*arguments)
-            return tuple(arguments) if returned is None else returned  # a kernel that returns nothing changes arrays
-
-        return {"minigan": compute}
+        return {"minigan": computation(chosen, call)}
 
     def results(_, returned) -> list[np.ndarray]:
-        homes = tuple(HOMES)  # what an array is, here or on the GPU
-        found = returned if isinstance(returned, tuple) else (returned,)
-        return [kernels.device(device).numpy(a) for a in found if isinstance(a, homes)]
+        return on_host(kernels.device(device), returned)
 
     return Player(ways, results, CLOCKS["minigan", device]())
 
@@ -212,26 +202,11 @@ class Trials:
         for entrant in self.entrants:
             limit = min(LIMIT, max(LEAST, self.seconds()))
             ways |= entrant.outcomes(task, variant, self.rounds, limit=limit)
-        flop, moved = work.operations(call.kernel, call.arguments, results), work.moved(call.arguments, results)
-        attainable, ceiling = ceilings.attainable(flop, moved, self.limits, variant.precision)
-        for outcome in ways.values():
-            if "seconds" in outcome:
-                median = statistics.median(outcome["seconds"])
-                outcome |= {"median": median, "flops": flop / median, "bandwidth": moved / median}
-                outcome["share"] = attainable / median
         return {
-            "kernel": call.kernel,
             **variant._asdict(),
-            "arguments": call.key()[1:],  # shapes in the place of arrays
-            "given": [a.shape for a in arrays(call.arguments)],
             "pending": call.pending(),  # of the given, those that the kernel normalises or rectifies as it reads them
-            "made": [r.shape for r in results if r is not None],
-            "flop": flop,
-            "bytes": moved,
-            "ceiling": ceiling,
             "checked": sum(r.size for r in right if r is not None) / sum(r.size for r in results if r is not None),
-            "ways": ways,
-            **compared({way: outcome["median"] for way, outcome in ways.items() if "median" in outcome}),
+            **race.row(call, results, ways, self.limits, variant.precision),
         }
 
     def _definition(self, call: Call) -> tuple[list, Task]:
@@ -253,12 +228,3 @@ def outline(call: Call) -> list[np.ndarray]:
     with recording():
         returned = getattr(TABLED, call.kernel)(*(to(TABLED, a) for a in call.arguments))
     return arrays(call.arguments if returned is None else returned)
-
-
-def compared(medians: dict[str, float]) -> dict:
-    """The peer, the fastest of the others, and how many times its speed we have; nothing where one is missing."""
-    ours = medians.pop("minigan", None)
-    if ours is None or not medians:
-        return {}
-    peer = min(medians, key=medians.get)
-    return {"peer": peer, "ratio": medians[peer] / ours}

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import sys
 import time
 import types
 
@@ -14,7 +15,7 @@ import pytest
 
 import kernels
 from benchmarks import __main__ as command
-from benchmarks import ceilings, clocks, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
+from benchmarks import ceilings, clocks, gpu, gpu_ceilings, gpu_steps, gpu_table, part, race, train_step, trial, work
 from benchmarks.calls import Call, Training
 from benchmarks.contest import Contestant, Ended
 from benchmarks.gpu_steps import Entry
@@ -133,24 +134,46 @@ def test_bounds_of_rounded_factors(precision, bits):
         race.check(CONV2D, {"way": error(bits, np.round)}, right)
 
 
-def test_the_cards_clock_times_the_call_alone(monkeypatch):
-    """The cache is written over before the first event; the second follows the call; then the host waits for it."""
+@pytest.mark.parametrize(("clock", "library"), [(clocks.CupyClock, "cupy"), (clocks.TorchClock, "torch")])
+@pytest.mark.parametrize(("needed", "expected"), [(1, [1]), (3, [1, 2, 4]), (1000, [1, 2, 4, 8, 16])])
+def test_the_cards_clock_times_the_call_alone(monkeypatch, clock, library, needed, expected):
+    """The cache is written over before the first event; the second follows the call; then the host waits for it.
+
+    As long as Python takes longer to ask for the call than the GPU has to fill, that is no time of the GPU's alone: it
+    fills for longer, and is timed again. A call that waits for the GPU itself would never be asked for in time.
+    """
     happened = []
 
     class Event:
+        def __init__(self, enable_timing=True):
+            pass
+
         def record(self):
             happened.append("event")
+
+        def query(self):
+            assert happened[-3:] == ["event", "call", "event"]
+            this_time = "".join(happened).rpartition("wait")[2]
+            return this_time.count("flush") < needed
 
         def synchronize(self):
             happened.append("wait")
 
-    cupy = types.ModuleType("cupy")
-    cold = types.SimpleNamespace(nbytes=5, data=types.SimpleNamespace(memset_async=lambda *_: happened.append("flush")))
-    cupy.empty, cupy.uint8 = lambda size, dtype: cold, np.uint8
-    cupy.cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=lambda start, end: 3.0)
-    monkeypatch.setitem(__import__("sys").modules, "cupy", cupy)
-    assert clocks.CupyClock().seconds(lambda: happened.append("call")) == 3e-3
-    assert happened == ["flush", "event", "call", "event", "wait"]
+        def elapsed_time(self, end):
+            return 3.0
+
+    Event.done = property(Event.query)
+
+    def flush(*_):
+        happened.append("flush")
+
+    stand_in = types.ModuleType(library)
+    cold = types.SimpleNamespace(nbytes=5, data=types.SimpleNamespace(memset_async=flush), zero_=flush)
+    stand_in.empty, stand_in.uint8 = lambda *_, **__: cold, np.uint8
+    stand_in.cuda = types.SimpleNamespace(Event=Event, get_elapsed_time=Event.elapsed_time)
+    monkeypatch.setitem(sys.modules, library, stand_in)
+    assert clock().seconds(lambda: happened.append("call")) == 3e-3
+    assert happened == [what for fills in expected for what in [*["flush"] * fills, "event", "call", "event", "wait"]]
 
 
 class Clock:
@@ -278,6 +301,92 @@ def test_shapes_of_results_without_computing_them():
     assert [a.shape for a in trial.outline(adam)] == [(), *[(100,)] * 4]
 
 
+LARGE = [  # enough tiles for Winograd's algorithm, and channels that come in fours
+    Call("conv2d", (normal(40, 16, 16, 12), normal(20, 4, 4, 12), 2, 1)),
+    Call("conv2d_transpose", (normal(40, 8, 8, 20), normal(20, 4, 4, 12), 2, 1, (16, 16))),
+    Call("conv2d_weight_grad", (normal(40, 16, 16, 12), normal(40, 8, 8, 20), 2, 1, (4, 4))),
+]
+
+
+@pytest.mark.parametrize("call", LARGE, ids=lambda call: call.kernel)
+def test_a_rung_times_the_file_that_it_names(call):
+    """Each of the ladder's ways launches its own .cu of the room, and no way is left out."""
+    files = {
+        "naive": "naive.cu", "tiled": "tiled.cu", "register-tiled": "conv2d.cu", "pipelined": "pipeline.cu",
+        "Winograd": "winograd.cu", "tensor cores": "pipeline.cu",
+    }  # fmt: skip
+    found = list(gpu.rungs(call, "emulated", kernels.PRECISIONS))
+    assert [rung for _, rung in found] == list(gpu.LADDER.values())
+    for variant, rung in found:
+        launched = gpu.launches(call, kernels.convolution("emulated", variant.conv, variant.precision))
+        names = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
+        assert names & set(files.values()) == {files[rung]}
+
+
+def test_a_rung_is_no_other_ones_kernels(monkeypatch):
+    """Where Winograd's algorithm, or the copies of the pipeline, do not suit a call, or the GPU is too old for them,
+    the ladder has fewer rungs."""
+    few = Call("conv2d", (normal(6, 8, 8, 12), normal(20, 4, 4, 12), 2, 1))
+    logit = Call("conv2d", (normal(6, 4, 4, 12), normal(1, 4, 4, 12), 1, 0))
+    lower = ["naive", "tiled", "register-tiled"]
+    upper = ["pipelined", "tensor cores", "tensor cores"]
+    for call, expected in [(few, lower + upper), (logit, lower)]:
+        assert [rung for _, rung in gpu.rungs(call, "emulated", kernels.PRECISIONS)] == expected
+    monkeypatch.setitem(kernels._WAYS, "emulated", lambda: kernels._OLDER_GPU)
+    assert [rung for _, rung in gpu.rungs(LARGE[0], "emulated", ["fp32"])] == lower
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (1.23456e-8, "1.23e-08"),
+        (0.012345, "0.0123"),
+        (12.345, "12.3"),
+        (999.4, "999"),
+        (999.6, "1,000"),
+        (3350, "3,350"),
+    ],
+)
+def test_small_numbers_are_seen(number, expected):
+    """Three digits of each, and all those of a large one."""
+    assert gpu_table.significant(number) == expected
+
+
+def test_a_legend_stands_below_its_table():
+    """Of kernels, of steps, of both, or of neither; with the clock by which they were timed."""
+    row = {"ways": {}}
+    report = {"device": "cuda", "rows": [], "ladder": [], "steps": [], "left_out": []}
+    for key, kernels_too, steps_too in [("rows", True, False), ("ladder", True, False), ("steps", False, True)]:
+        said = gpu_table.legend({**report, key: [row]})
+        assert ("\nshare  " in said, "\nMiB  " in said) == (kernels_too, steps_too)
+        assert ("the card's own clock (events)" in said) == kernels_too
+    assert gpu_table.legend(report) == ""
+    assert gpu_table.tables(report) == []
+
+
+def test_only_a_gpu_has_pytorchs_captured_ways(monkeypatch):
+    """Elsewhere they would fail, which says nothing of them."""
+    monkeypatch.setattr(gpu_steps.kernels, "device", lambda name: types.SimpleNamespace(graph=None))
+    for device, expected in [("cuda", gpu_steps.PEERS), ("emulated", ("eager", "channels_last", "compile"))]:
+        found = gpu_steps.entries(device, ("tf32",), "torch")
+        assert tuple(entry.way for entry in found if entry.player == "torch") == expected
+
+
+def test_what_does_not_suit_is_not_called_missing():
+    """In the README's table: a rung without a row has no such kernel, one with a row that failed was not measured."""
+    row = {"place": "discriminator.2", "preset": "tiny32", "batch_size": 2, "precision": "fp32"}
+    fine, failed = {"minigan": {"flops": 2e12}}, {"minigan": {"failed": "no"}}
+    rows = [
+        {**row, "rung": "naive", "kernel": "conv2d", "ways": fine},
+        {**row, "rung": "naive", "kernel": "conv2d_transpose", "ways": failed},
+        {**row, "rung": "Winograd", "kernel": "conv2d", "ways": fine},
+    ]
+    assert gpu_table.ladder(rows).splitlines()[2:] == [
+        "| naive, fp32 | 2 | not measured yet |",
+        "| Winograd, fp32 | 2 | does not suit |",
+    ]
+
+
 @pytest.fixture
 def threads():
     """Of this process, which a command changes: as they were."""
@@ -303,7 +412,7 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     small(monkeypatch)
     monkeypatch.setattr(trial, "WARM_UP", 0)
     everyone = gpu_steps.entries("emulated", ("fp32", "tf32", "bf16"), "torch")
-    assert len(everyone) == 3 * (2 + len(gpu_steps.PEERS))
+    assert len(everyone) == 3 * (2 + 3)  # of PyTorch's ways, those that capture nothing with CUDA
     some = [Entry("minigan", "graph", "fp32"), Entry("minigan", "no graph", "tf32"), Entry("minigan", "graph", "bf16")]
     assert set(some) < set(everyone)
     monkeypatch.setattr(gpu_steps, "entries", lambda *_: some)
@@ -322,24 +431,33 @@ def test_the_whole_run(emulated, threads, monkeypatch, tmp_path, capsys):
     assert convolutions == {"fp32", "tf32", "bf16"}
     assert {row["precision"] for row in report["rows"] if row["kernel"] == "adam"} == {"fp32"}
     rungs = [rung for rung, _ in dict.fromkeys((row["rung"], row["precision"]) for row in report["ladder"])]
-    assert rungs == ["naive", "tiled", "register-tiled", "Winograd", "tensor cores", "tensor cores"]
+    assert rungs == ["naive", "tiled", "register-tiled", "pipelined", "tensor cores", "tensor cores"]
+    assert not any(row["pending"] for row in report["ladder"])
+    assert any(row["pending"] for row in report["rows"])
+    kernels_of_a_rung = [row["kernel"] for row in report["ladder"] if row["rung"] == "naive"]
+    assert kernels_of_a_rung == ["conv2d", "conv2d_transpose", "conv2d_weight_grad"]
     assert {step["precision"] for step in report["steps"]} == {"fp32", "tf32", "bf16"}
     assert all(step["player"] == "minigan" and step["median"] > 0 for step in report["steps"])
     assert all(step["agreement"]["d_loss"] < 0.1 for step in report["steps"])
 
     said = capsys.readouterr().out
+    assert "\nthe ladder: every way of convolution, in discriminator.2 of tiny32, batch 2\n" in said
     assert re.search(r" conv2d_transpose_with_statistics ", said)
     assert len({at for line in said.splitlines() for at in [line.find("  tf32 ")] if at > 60}) == 1  # none is too wide
     assert re.search(r"^  discriminator\.2 +conv2d +2x8x8x32 64x4x4x32 +tf32 +[\d.,]+ +[\d.,]+ - ", said, re.MULTILINE)
     assert re.search(
-        r"^  minigan +graph +bf16 +[\d.,]+ +[\d.,]+ - [\d.,]+ +[\d,]+ +[\d.]+ +[\d,]+$", said, re.MULTILINE
+        r"^  minigan +graph +bf16 +[\d.,]+ +[\d.,]+ - [\d.,]+ +[\d,]+ +[\de.-]+ +[\d,]+$", said, re.MULTILINE
     )
+    assert said.count("ceilings: ") == 1
+    assert said.count("Equal calls were measured once") == 1
+    assert "by the host's clock" in said
+    assert "driver" not in said
     assert picture.read_bytes().startswith(b"\x89PNG")
     text = readme.read_text()
     assert text.startswith(f"before\n{gpu_table.MARKERS[0]}\n")
     assert text.endswith(f"\n{gpu_table.MARKERS[1]}\nafter\n")
     assert re.search(r"^\| tf32 \| [\d.,]+ ms \(.*\) \| not measured yet \| ", text, re.MULTILINE)
-    assert re.search(r"^\| tensor cores, bf16( \| [\d.,]+){3} \|$", text, re.MULTILINE)
+    assert re.search(r"^\| tensor cores, bf16( \| [\de.-]+){3} \|$", text, re.MULTILINE)
 
 
 def test_no_time(emulated, threads, monkeypatch, tmp_path, capsys):
@@ -352,6 +470,55 @@ def test_no_time(emulated, threads, monkeypatch, tmp_path, capsys):
     assert report["left_out"][0] == "tiny32, 2: generator.0"
     assert not report["rows"]
     assert "not measured, because the time was over: tiny32, 2: generator.0; " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ([], ("fp32", "tf32", "bf16")),
+        (["--conv", "naive"], ("fp32",)),
+        (["--conv", "tensor"], ("tf32", "bf16")),
+        (["--precision", "tf32"], ("tf32",)),
+        (["--conv", "tensor", "--precision", "bf16"], ("bf16",)),
+    ],
+)
+def test_precisions_that_are_measured(emulated, threads, monkeypatch, asked, expected):
+    """All that the device has in that way of convolution, or the one that is asked for: of the ladder, of every call
+    and of whole steps. What is no convolution is float32, whatever they are."""
+    met, players = set(), []
+
+    def row(trials, call, variant):
+        assert variant.precision in trials.limits
+        met.add((call.kernel in gpu.LETTERS, variant.precision))
+        return {"kernel": call.kernel, **variant._asdict(), "pending": [], "given": [], "made": [], "ways": {}}
+
+    monkeypatch.setattr(gpu_ceilings, "of_device", lambda *given: ({"copy": 1.0} | dict.fromkeys(given[-1], 1.0), ""))
+    monkeypatch.setattr(Trials, "row", row)
+    monkeypatch.setattr(gpu_steps, "measure", lambda settings, everyone, *_: players.extend(everyone) or iter(()))
+    command.main([*TINY, "--peer", "none", *asked])
+    assert met == {(False, "fp32")} | {(True, precision) for precision in expected}
+    assert tuple(dict.fromkeys(player.precision for player in players)) == expected
+
+
+def test_a_precision_that_there_is_not():
+    """Is refused before anything is measured, on the CPU too."""
+    for asked in (["--conv", "naive", "--precision", "tf32"], ["--precision", "bf16", "--device", "cpu"]):
+        with pytest.raises(kernels.DeviceError, match=r"no (tf32|bf16) convolution here"):
+            command.main([*TINY, *asked])
+
+
+def test_a_part_takes_no_whole_runs_place(monkeypatch):
+    """Neither the table in a README, which is refused, nor the files that all of `--device cuda` writes unasked."""
+    given = {}
+    monkeypatch.setitem(command.PROGRAMS, "cuda", lambda found, *_: given.update(vars(found)))
+    with pytest.raises(UserError, match=r"^--readme: its table is of a whole run, and --only measures a part"):
+        command.main(["--device", "cuda", "--readme", "README.md", "--only", "steps"])
+    command.main(["--device", "cuda", "--peer", "none"])
+    assert (str(given["json"]), str(given["plot"])) == ("benchmarks-cuda.json", "benchmarks-cuda.png")
+    command.main(["--device", "cuda", "--peer", "none", "--only", "steps"])
+    assert (given["json"], given["plot"]) == (None, None)
+    command.main(["--device", "cuda", "--peer", "none", "--only", "steps", "--json", "steps.json"])
+    assert (str(given["json"]), given["plot"]) == ("steps.json", None)
 
 
 def game(*arguments):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import pytest
 
 import kernels
 from benchmarks import __main__ as command
-from benchmarks import ceilings, race, work
+from benchmarks import ceilings, gpu, race, work
 from benchmarks.calls import Call, Training, undisputed
+from benchmarks.results import write_json
 from kernels.threads import thread_count, use_threads
 from minigan import options
 from minigan.errors import UserError
@@ -222,6 +224,24 @@ def test_command_beside_pytorch(threads, monkeypatch, tmp_path, capsys):
     conv2d = next(row for row in rows if row["kernel"] == "conv2d")
     assert conv2d["ways"].keys() == {"minigan", "torch", "torch channels_last"}
     assert re.search(r"^ +conv2d_weight_grad .*(sgemm|copy) +[\d.]+$", said, re.MULTILINE)
+
+
+@pytest.mark.parametrize("write", [write_json, lambda report, file: gpu.Report(file).save()])
+def test_a_report_is_whole_or_not_at_all(monkeypatch, tmp_path, write):
+    """One that is stopped while it is written leaves the one before as it was, and nothing beside it."""
+    file = tmp_path / "report.json"
+    write({"rows": []}, file)
+    before = file.read_bytes()
+    assert json.loads(before)["rows"] == []
+
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        write({"rows": [1]}, file)
+    assert file.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(

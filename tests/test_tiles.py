@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 
@@ -98,8 +99,24 @@ def test_command(emulated, tmp_path, monkeypatch, capsys):
     number = r"\d+x\d+ in \d+ +[\d.]+"
     assert re.search(rf"^  discriminator\.2 +conv2d_weight_grad +\S+.* {number} +{number} +\d+%$", said, re.MULTILINE)
     assert re.search(
-        r"^the plan has lost [\d.]+% of all this time; it would have lost\n[\d.]+% with Card\(", said, re.M
+        r"^the plan has lost [\d.]+% of all this time; it would have lost\n[\d.]+% with Card\(.* the rate of bf16\.py\n"
+        r"these are times of the host: they say nothing of a GPU, so write no such constants down\n",
+        said,
+        re.M,
     )
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "bf16"])
+def test_the_rates_file(emulated, monkeypatch, capsys, precision):
+    """What is said to hold a precision's rate does; and on a GPU nothing is said of the host."""
+    timed = Timed(sizes_of(CALL, Variant(precision), 4), {plan(*sizes_of(CALL, Variant(precision), 4)): 1e-6})
+    monkeypatch.setattr(tiles, "measure", lambda *_: [timed])
+    tiles.main(["--device", "cuda", "--precision", precision])
+    said = capsys.readouterr().out
+    (name,) = re.findall(r"times the rate of (\w+)\.py$", said, re.M)
+    module = importlib.import_module(f"kernels.conv2d.{name}")
+    assert module.PIPELINE.format is timed.sizes[5]
+    assert "host" not in said
 
 
 def test_a_name_that_nothing_has(emulated, monkeypatch):
