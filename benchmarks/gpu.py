@@ -29,7 +29,7 @@ from minigan.options import Settings
 __all__ = ["GAMES", "Plan", "measure", "precisions_of"]
 
 GAMES = (("radford64", 64), ("radford64", 128), ("article128", 64))  # preset and batch, where nothing else is asked for
-FOR_KERNELS = 0.5  # of the time that is left when they begin; the rest is for the steps
+FOR_KERNELS = 0.4  # of the time that is left when they begin; the rest is for the steps
 LADDER = {  # the ways of convolution, from the plainest on, in each precision that they have
     ("naive", "fp32"): "naive",
     ("tiled", "fp32"): "tiled",

@@ -10,9 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import numpy as np
+
 from benchmarks import ceilings
 from benchmarks.clocks import CupyClock, TorchClock
 from benchmarks.contest import Contestant, Ended
+from minigan.errors import UserError
 
 __all__ = ["of_card", "of_device", "of_host"]
 
@@ -65,9 +68,8 @@ class CupyCeilings:
         return 2 * size / _best(self.clock, lambda: target.data.copy_from_device_async(source.data, size))
 
     def matmul(self, precision: str) -> float:
-        dtype = self.cupy.float16 if precision == "bf16" else self.cupy.float32
-        draw = self.cupy.random.standard_normal
-        a, b = (draw((SIDE, SIDE), self.cupy.float32).astype(dtype) for _ in range(2))
+        draw, dtype = np.random.default_rng(0).standard_normal, np.float16 if precision == "bf16" else np.float32
+        a, b = (self.cupy.asarray(draw((SIDE, SIDE), np.float32).astype(dtype)) for _ in range(2))
         return 2 * SIDE**3 / _best(self.clock, lambda: self.cupy.matmul(a, b))
 
 
@@ -91,8 +93,12 @@ def of_card(peer: str, precisions: tuple[str, ...]) -> tuple[dict[str, float], s
             print(f"{error}: CuPy measures the ceilings instead")
     found = {}
     for name in names:
-        with Contestant(f"ceiling {name}", CupyCeilings, name) as contestant:
-            found[name] = contestant.turn(name, pause=0, limit=LIMIT)
+        try:
+            with Contestant(f"ceiling {name}", CupyCeilings, name) as contestant:
+                found[name] = contestant.turn(name, pause=0, limit=LIMIT)
+        except Ended as error:
+            why = str(error).partition("\n")[0]
+            raise UserError(f"{why}: it is measured with cuBLAS: pip install 'minigan[peers]'") from error
     return found, "cuBLAS through CuPy, bf16 at the rate of fp16"
 
 

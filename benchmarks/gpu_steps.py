@@ -32,11 +32,13 @@ from minigan.train import Game
 __all__ = ["PEERS", "Entry", "entries", "measure"]
 
 CAPTURED = ("graph", "graph, channels_last")  # by CUDA
-PEERS = ("eager", "channels_last", "compile", *CAPTURED)
+COMPILED = "compile"
+PEERS = ("eager", "channels_last", COMPILED, *CAPTURED)
 WARM_UP = 5  # steps after the first: memory is found, and graphs are captured
 TURN = 0.1  # seconds that a turn should take
 FEW, MANY = 3, 200  # steps in a turn
-MEMORY = 12 << 30  # bytes of the card that are reckoned for each contestant
+CONTEXT, PIXEL = 2 << 30, 10 << 10  # bytes of the card, reckoned for a contestant and for each pixel of its batch
+WARMING = 0.6  # of a heat's time, until all must have warmed up
 LEAST = 2.0  # seconds that an answer is waited for, however late it is
 
 
@@ -158,7 +160,8 @@ def measure(settings: Settings, everyone: list[Entry], rounds: int, seconds: flo
         "batch_size": settings.batch_size,
         "gflop": 2e-9 * settings.batch_size * step_multiply_adds(first_networks(settings)),
     }
-    together = max(1, memory // MEMORY)
+    pixels = settings.batch_size * settings.size**2
+    together = max(1, memory // (CONTEXT + PIXEL * pixels))
     heats = [everyone[start : start + together] for start in range(0, len(everyone), together)]
     for number, heat in enumerate(heats):
         now = time.perf_counter()
@@ -170,14 +173,23 @@ def measure(settings: Settings, everyone: list[Entry], rounds: int, seconds: flo
 def heat_of(
     settings: Settings, heat: list[Entry], z: np.ndarray, right: dict[str, float], rounds: int, until: float
 ) -> list[Seat]:
-    """All warm up at once; then each in turn, round after round."""
+    """Each warms up in turn, and then all play, round after round.
+
+    PyTorch tries out its library's algorithms as it warms up: it would choose wrongly while others play. But compilers
+    are slow and need the GPU only at the end: they begin before all others, and are waited for at last.
+    """
     with contextlib.ExitStack() as stack:
         seats = [Seat(entry, settings) for entry in heat]
         for seat in seats:
-            stack.enter_context(seat.contestant)
+            stack.enter_context(seat.contestant)  # all processes start at once
+        warm = time.perf_counter() + WARMING * (until - time.perf_counter())
+        compiling = [seat for seat in seats if seat.entry.way == COMPILED]
+        for seat in compiling:
             seat.ask("first", z, WARM_UP)
-        for seat in seats:
-            seat.check(seat.answer(until), right, loss_bounds(settings)[seat.entry.precision])
+        for seat in [*(seat for seat in seats if seat not in compiling), *compiling]:
+            if seat not in compiling:
+                seat.ask("first", z, WARM_UP)
+            seat.check(seat.answer(warm), right, loss_bounds(settings)[seat.entry.precision])
 
         for _ in range(1 + rounds):
             for seat in seats:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import itertools
 import time
 from collections.abc import Callable, Iterator
@@ -131,7 +132,8 @@ def measure(given: argparse.Namespace, settings: options.Settings) -> list[Timed
     print(f"{about['card']}, {count} multiprocessors; {about['date']}\n{given.precision}, {CARD}\n")
     heads = "kernel", "arrays", "the plan", "us", "fastest", "us", "lost"
     print(LINE.format(f"{settings.preset}, {settings.batch_size}", *heads))
-    limits, _ = gpu_ceilings.of_device(given.device, "none", cpus(), (given.precision,))
+    peer = "torch" if importlib.util.find_spec("torch") else "none"
+    limits, _ = gpu_ceilings.of_device(given.device, peer, cpus(), (given.precision,))
     training = Training(settings, kernels.device("cpu"), device.reads_pending)
     entrant = Entrant("minigan", tiles_player, given.device, count)
     trials = Trials([entrant], limits, given.rounds, lambda: end - time.perf_counter())

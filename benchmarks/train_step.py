@@ -46,7 +46,7 @@ WARM_UP = 2  # turns that are not timed: the first compiles, the second finds th
 
 def minigan_player(settings: Settings, threads: int) -> Callable[[], dict[str, float]]:
     """Plays a step at each call; returns the scores."""
-    device, _ = choose_device(settings.device, settings.conv, threads)
+    device, _ = choose_device(settings.device, settings.conv, threads, settings.precision)
     game, real = Game(settings, device), Tensor(device.array(real_batch(settings)), device)
     return lambda: {name: score.item() for name, score in game.step(real).items()}
 
@@ -54,7 +54,7 @@ def minigan_player(settings: Settings, threads: int) -> Callable[[], dict[str, f
 def profiled_player(settings: Settings, threads: int) -> Callable[[], dict[str, tuple[int, float]]]:
     """Plays a step at each call; returns each kernel's calls and seconds in it."""
     times = {}
-    device = timed(choose_device(settings.device, settings.conv, threads)[0], times)
+    device = timed(choose_device(settings.device, settings.conv, threads, settings.precision)[0], times)
     game, real = Game(settings, device), Tensor(device.array(real_batch(settings)), device)
 
     def play():
@@ -137,6 +137,7 @@ def measure(settings: Settings, peer: str | None, steps: int, threads: int, prof
     game = first_networks(settings)
     report = {
         "settings": dataclasses.asdict(settings),
+        "precision": choose_device(settings.device, settings.conv, threads, settings.precision)[0].precision,
         "threads": threads,
         "machine": machine.describe(("numpy", "numba", *([peer] if peer else []))),
         "gflop": 2e-9 * settings.batch_size * step_multiply_adds(game),
@@ -186,7 +187,7 @@ def table(report: dict) -> str:
     steps = len(report["players"]["minigan"]["seconds"])
     lines = [
         f"one training step of {s['preset']}: {s['batch_size']} pictures of {s['size']}x{s['size']} {s['mode']}, "
-        f"{report['gflop']:.1f} GFLOP, float32",
+        f"{report['gflop']:.1f} GFLOP, {report['precision']}",
         f"{m['cpu']}, {report['threads']} threads, load {m['load']} before; {versions}; {m['date']}",
         f"medians of {steps} steps, in turn" if len(report["players"]) > 1 else f"medians of {steps} steps",
         "",
@@ -242,9 +243,9 @@ def main(arguments: list[str] | None = None) -> None:
     settings = options.new_settings(options.parse(["--preset", "radford64", "--device", "cpu", *rest]))
     if given.peer and importlib.util.find_spec(given.peer) is None:
         raise UserError(f"--peer {given.peer}: {given.peer} is not installed: pip install 'minigan[peers]'")
-    device, _ = choose_device(settings.device)
-    if device.name == "cuda" and (given.peer or given.profile):
-        raise UserError("--device cuda: --peer plays on the CPU and --profile reads its clock: leave them out")
+    device, _ = choose_device(settings.device, settings.conv, precision=settings.precision)
+    if device.name == "cuda":
+        raise UserError("--device cuda: whole steps are timed by python -m benchmarks --device cuda --only steps")
     check_folders(given, "json")
 
     report = measure(settings, given.peer, given.steps, given.threads, given.profile)

@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,17 @@ def test_without_pytorch_one_line_says_what_to_install(monkeypatch):
     monkeypatch.setattr(train_step.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"--peer torch: torch is not installed: pip install 'minigan\[peers\]'"):
         train_step.main(["--peer", "torch"])
+
+
+def test_what_a_step_multiplies(monkeypatch, emulated):
+    """--precision is the device's, and said; a GPU's steps have a command of their own."""
+    in_tf32, in_fp32 = (small("tiny32", "--device", "emulated", "--precision", p) for p in ("tf32", "fp32"))
+    assert train_step.minigan_player(in_tf32, 1)() != train_step.minigan_player(in_fp32, 1)()
+    report = train_step.measure(in_tf32, None, 1, 1, False)
+    assert train_step.table(report).splitlines()[0].endswith(" GFLOP, tf32")
+    monkeypatch.setattr(train_step, "choose_device", lambda *_, **__: (types.SimpleNamespace(name="cuda"), ""))
+    with pytest.raises(UserError, match="python -m benchmarks --device cuda --only steps"):
+        train_step.main(["--device", "cuda"])
 
 
 def test_the_library_knows_no_pytorch():

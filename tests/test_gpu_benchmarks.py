@@ -541,6 +541,38 @@ def test_who_plays_another_game_is_out(emulated, monkeypatch):
     assert "seconds" not in wrong.outcome
 
 
+def test_nobody_warms_up_beside_another_but_compilers(monkeypatch):
+    """PyTorch times its library's algorithms as it warms up, and chooses. A compiler begins first, and is waited for
+    last; all of them must be warm early enough for the rounds."""
+    log, limits = [], []
+
+    class FakeContestant(contextlib.nullcontext):
+        def __init__(self, name, *_):
+            super().__init__()
+            self.name, self.seconds = name, [0.01]
+
+        def ask(self, order, *_):
+            log.append((order, self.name))
+
+        def answer(self, limit):
+            limits.append(limit)
+            log.append(("answer", self.name))
+            return {"d_loss": 1.0, "g_loss": 1.0}
+
+        def dismiss(self):
+            """It has no process."""
+
+    monkeypatch.setattr(gpu_steps, "Contestant", FakeContestant)
+    entries = [Entry("torch", way, "fp32") for way in ("eager", "compile", "graph")]
+    right = {"d_loss": 1.0, "g_loss": 1.0}
+    gpu_steps.heat_of(game(), entries, None, right, 1, time.perf_counter() + 100)
+    eager, compiler, graph = (f"torch {way} fp32" for way in ("eager", "compile", "graph"))
+    one_by_one = [(order, name) for name in (eager, graph) for order in ("first", "answer")]
+    assert log[:6] == [("first", compiler), *one_by_one, ("answer", compiler)]
+    assert all(limit <= 60 for limit in limits[:3])
+    assert all(limit > 60 for limit in limits[3:])
+
+
 def test_ways_of_pytorch(monkeypatch):
     """Eager PyTorch plays our game; a graph, which the CPU has none of, is out and says why."""
     pytest.importorskip("torch", reason="PyTorch is not installed: pip install 'minigan[peers]'")
