@@ -142,6 +142,7 @@ __device__ __forceinline__ void load_pieces_transposed(const unsigned short* row
 //            b[d][c]   (c, d / 2 % 4)          d / 8, half d % 2
 //
 // No lane has a whole row or column: the instruction brings together what four lanes hold.
+// All lanes of a warp must come to it: volatile, so that no compiler moves it to where some do not.
 // The products are exact; a GPU adds them up with a few bits more than float32 has and cuts off what is below, the host
 // rounds after each one.
 #ifdef EMULATED
@@ -176,7 +177,7 @@ __device__ __forceinline__ void mma_tf32(float (&sum)[4], const unsigned (&a)[4]
 #ifdef EMULATED
     multiply_fragments<false>(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}});
 #else
-    asm(
+    asm volatile(
         "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
@@ -188,7 +189,7 @@ __device__ __forceinline__ void mma_bf16(float (&sum)[4], const unsigned (&a)[4]
 #ifdef EMULATED
     multiply_fragments<true>(sum, {{a[0], a[1], a[2], a[3]}, {b0, b1}});
 #else
-    asm(
+    asm volatile(
         "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(sum[0]), "+f"(sum[1]), "+f"(sum[2]), "+f"(sum[3])
