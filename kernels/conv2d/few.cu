@@ -3,16 +3,18 @@
 // Shapes  y (N,P,Q,K)  w (K,R,S,C)  x (N,H,W,C); float32, C-contiguous, 16-byte aligned; K a multiple of 4
 //
 // The idea over conv2d.cu: there a tile of x is 64 channels wide, and with three of them nearly all of its
-// multiplications are of nothing. Here a thread makes a pixel of x, CHANNELS channels of it, and few enough numbers of w
-// are needed for the block to share them. The arithmetic is so little that reading y well is all that matters.
+// multiplications are of nothing. Here a thread makes a pixel of x, all C <= CHANNELS channels of it, and few enough
+// numbers of w are needed for the block to share them. The arithmetic is so little that reading y well is all that matters.
 // (The other two derivatives have no such need: there three channels are a part of a depth, or of R S C columns.)
 // Gained over conv2d.cu: not measured yet.
 //
-// Block   PIXELS = 128 threads make the CHANNELS channels of as many pixels of one phase (see conv2d.cu)
-// Launch  grid (blocks of the largest phase's pixels, CHANNELS of C, stride^2 phases), block (PIXELS)
+// Block   PIXELS = 128 threads make as many pixels of one phase (see conv2d.cu)
+// Launch  grid (blocks of the largest phase's pixels, stride^2 phases), block (PIXELS)
 // Loads   4 neighbouring threads take 16 neighbouring k of a pixel of y, four at once
-// Shared  a (PIXELS, DEPTH + 4), b (DEPTH, CHANNELS), start (PIXELS,): 12032 bytes. Threads read four floats of a at once,
-//         DEPTH + 4 apart: 8 of them meet all 32 banks. All threads read the same four floats of b.
+// Shared  a (PIXELS, DEPTH + 4), b (DEPTH, CHANNELS), start (PIXELS,): 12032 bytes; and table (3,K), if y is normalised:
+//         12,800 in all for K = 64. Threads read four floats of a at once, DEPTH + 4 apart: 8 of them meet all 32 banks.
+//         They store four at once too, but 8 of them then are two rows of 16 floats, 20 apart: the first four banks of one
+//         are the last four of the other, a 2-way conflict. All threads read the same four floats of b.
 // Sums    every pixel is summed by one thread, DEPTH of k at a time under all taps: its neighbours read the same pixels of y,
 //         and so soon the L1 cache still has them
 //
@@ -49,7 +51,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     alignas(16) __shared__ float a[PIXELS][DEPTH + 4], b[DEPTH][CHANNELS];
     __shared__ Pixel start[PIXELS];
     DYNAMIC_SHARED(float, table);  // (3,K) if y is normalised
-    const int r0 = blockIdx.z / stride, s0 = blockIdx.z % stride;  // the phase
+    const int r0 = blockIdx.y / stride, s0 = blockIdx.y % stride;  // the phase
     const int i0 = ((r0 - padding) % stride + stride) % stride;    // its first row of x
     const int j0 = ((s0 - padding) % stride + stride) % stride;    // its first column of x
     const int height = (H - i0 + stride - 1) / stride;             // its rows i0, i0 + stride, ... < H
@@ -57,7 +59,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     const int rows = N * height * width;
     if (blockIdx.x * PIXELS >= rows) return;  // the grid has the largest phase's size; all threads return or none
 
-    const int thread = threadIdx.x, row = blockIdx.x * PIXELS + thread, c0 = blockIdx.y * CHANNELS;
+    const int thread = threadIdx.x, row = blockIdx.x * PIXELS + thread;
     const int n = row / width / height, i = i0 + row / width % height * stride, j = j0 + row % width * stride;
     start[thread] = {n, row < rows ? (i + padding) / stride : UNREACHED, (j + padding) / stride};  // of y, for tap (0, 0)
     const int line = thread / (DEPTH / 4), lane = thread % (DEPTH / 4) * 4;  // brings k = lane .. lane + 3 of a
@@ -83,7 +85,7 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
                 }
                 if (lane_b < DEPTH) {
                     const int k = k0 + lane_b;
-                    b[lane_b][c] = k < K && c0 + c < C ? w[offset(k, r, s, R, S, C) + c0 + c] : 0.0f;
+                    b[lane_b][c] = k < K && c < C ? w[offset(k, r, s, R, S, C) + c] : 0.0f;
                 }
                 __syncthreads();  // the tiles are full
 #pragma unroll
@@ -96,6 +98,6 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     }
 #pragma unroll
     for (int v = 0; v < CHANNELS; ++v) {
-        if (row < rows && c0 + v < C) x[offset(n, i, j, H, W, C) + c0 + v] = sum[v];
+        if (row < rows && v < C) x[offset(n, i, j, H, W, C) + v] = sum[v];
     }
 }
