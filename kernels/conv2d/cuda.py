@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernels.batch_norm.cuda import statistics
 from kernels.conv2d import few
 from kernels.conv2d.parts import number_of_parts, whole
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty, multiprocessors
 
@@ -27,7 +28,7 @@ def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     rows, columns = tiles(n * p * q), tiles(k)
     parts = number_of_parts(rows * columns, RESIDENT * multiprocessors(x), r * s * c, LEAST)
     y = empty(x, (parts, n, p, q, k))
@@ -44,8 +45,7 @@ def conv2d_transpose(y, w, stride, padding, size):
         return few.conv2d_transpose(y, w, stride, padding, size)
     h, width = size
     x = empty(y, (n, h, width, c))
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (tiles(pixels), tiles(c), stride * stride)
+    grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)
     SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, padding, STRIDE=stride, R=r, S=s)
     return x
 

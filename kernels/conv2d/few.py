@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernels.conv2d.operand import operand_in_fours
+from kernels.conv2d.sizes import largest_phase
 from kernels.launch import Source, empty
 
 __all__ = ["conv2d_transpose", "suits"]
@@ -23,8 +24,7 @@ def conv2d_transpose(y, w, stride, padding, size):
     h, width = size
     x = empty(w, (n, h, width, c))
     read = operand_in_fours(y)
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (-(-pixels // PIXELS), stride * stride)
+    grid = (-(-largest_phase(n, size, stride) // PIXELS), stride * stride)
     arrays = read.pixels, w, x, *read.columns
     numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.pending, *read.equation
     SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, shared=read.table(k), aligned=16)

@@ -13,6 +13,7 @@ from kernels.conv2d.format import Format
 from kernels.conv2d.operand import in_copies
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.launch import empty, multiprocessors
 from kernels.pending import as_array
 
@@ -43,7 +44,7 @@ class Pipeline:
         """(parts of y, Moments of y), these from its tiles; or None, if that is not asked for or sums are in parts."""
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
-        p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+        p, q = output_size(x.shape, w.shape, stride, padding)
         read, filters = in_copies(x, self.format), in_copies(w, self.format).pixels
         sizes = n * p * q, k, r * s * self.format.in_copies(c), 1
         tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(c))
@@ -83,7 +84,7 @@ class Pipeline:
         n, p, q, k = y.shape
         _, r, s, c = w.shape
         h, width = size
-        phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
+        phases, pixels = stride * stride, largest_phase(n, size, stride)
         taps = -(-r // stride) * -(-s // stride)
         read, filters = in_copies(y, self.format), in_copies(w, self.format).pixels
         sizes = pixels, c, taps * self.format.in_copies(k), phases

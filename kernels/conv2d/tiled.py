@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty
 
@@ -23,7 +24,7 @@ def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     y = empty(x, (n, p, q, k))
     grid = (tiles(n * p * q), tiles(k))
     SOURCE.launch("conv2d", grid, BLOCK, x, w, y, n, h, width, c, p, q, k, r, s, stride, padding)
@@ -36,8 +37,7 @@ def conv2d_transpose(y, w, stride, padding, size):
     _, r, s, c = w.shape
     h, width = size
     x = empty(y, (n, h, width, c))
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (tiles(pixels), tiles(c), stride * stride)
+    grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)
     SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, r, s, stride, padding)
     return x
 
