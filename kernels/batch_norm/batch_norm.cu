@@ -77,7 +77,7 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments_of_parts(
 // mean and variance of all M rows, from those of the chunks. A chunk's rows lie about its own mean, and this about the mean
 // of all: sum (x - mean)^2 = sum over chunks of [sum (x - mean_of_chunk)^2 + rows_of_chunk (mean_of_chunk - mean)^2].
 // The rows may be in `runs` equally long runs, each cut into chunks of `step` by itself, of which the last may be shorter.
-// Launch  grid (tiles of C), block (lanes, 1024 / lanes), a tile as wide as `lanes`: the more threads go down the chunks
+// Launch  grid (tiles of C), block (columns, 1024 / columns), a tile of so many: the fewer, the more threads go down them
 // Sums    thread (c, t) adds chunks t, t + blockDim.y, ... in this order; then the tree.
 extern "C" __global__ void __launch_bounds__(1024) batch_norm_statistics(
     const float* __restrict__ sums,     // (chunks,C)

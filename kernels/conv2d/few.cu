@@ -62,8 +62,8 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
     const int thread = threadIdx.x, row = blockIdx.x * PIXELS + thread;
     const int n = row / width / height, i = i0 + row / width % height * stride, j = j0 + row % width * stride;
     start[thread] = {n, row < rows ? (i + padding) / stride : UNREACHED, (j + padding) / stride};  // of y, for tap (0, 0)
-    const int line = thread / (DEPTH / 4), lane = thread % (DEPTH / 4) * 4;  // brings k = lane .. lane + 3 of a
-    const int lane_b = thread / CHANNELS, c = thread % CHANNELS;             // and, if there is one, k = lane_b of b
+    const int line = thread / (DEPTH / 4), deep = thread % (DEPTH / 4) * 4;  // brings k0 + deep .. + 3 of a
+    const int deep_b = thread / CHANNELS, c = thread % CHANNELS;             // and, if there is one, k0 + deep_b of b
 
     if (pending) make_table(pending, table, K, [](int k) { return k; }, scale, shift, mean, variance, eps);
 
@@ -75,17 +75,17 @@ extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
 #pragma unroll
                 for (int u = 0; u < PIXELS; u += STEP) {
                     const Pixel at = start[line + u];
-                    const int p = at.i + p0, q = at.j + q0, k = k0 + lane;
+                    const int p = at.i + p0, q = at.j + q0, k = k0 + deep;
                     const bool inside = k < K && 0 <= p && p < P && 0 <= q && q < Q;
                     const float* from = y + offset(at.n, p, q, P, Q, K) + k;
                     float4 four = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
                     if (inside) four = *reinterpret_cast<const float4*>(from);
                     if (inside && pending) four = normalise_four(four, four_columns(table, K, k), slope);
-                    *reinterpret_cast<float4*>(&a[line + u][lane]) = four;
+                    *reinterpret_cast<float4*>(&a[line + u][deep]) = four;
                 }
-                if (lane_b < DEPTH) {
-                    const int k = k0 + lane_b;
-                    b[lane_b][c] = k < K && c < C ? w[offset(k, r, s, R, S, C) + c] : 0.0f;
+                if (deep_b < DEPTH) {
+                    const int k = k0 + deep_b;
+                    b[deep_b][c] = k < K && c < C ? w[offset(k, r, s, R, S, C) + c] : 0.0f;
                 }
                 __syncthreads();  // the tiles are full
 #pragma unroll

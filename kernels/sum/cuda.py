@@ -54,12 +54,12 @@ def sum_run(x, run, mean=False):
 
 def launch(x, y, a, b, c, parts, divisor):
     """y (parts,A,C), of x (A,B,C)."""
-    lanes = lanes_of(b, c)
-    grid = (a * -(-c // lanes), parts)
-    SOURCE.launch("sum", grid, (lanes, BLOCK // lanes), x, y, a, b, c, -(-b // parts), divisor)
+    columns = columns_of(b, c)
+    grid = (a * -(-c // columns), parts)
+    SOURCE.launch("sum", grid, (columns, BLOCK // columns), x, y, a, b, c, -(-b // parts), divisor)
 
 
-def lanes_of(b, c):
+def columns_of(b, c):
     """How many columns a block has. Eight threads, or fewer, share one, unless there are not so many columns."""
     threads = min(8, power_of_two(-(-b // AHEAD)))
     return min(BLOCK // threads, power_of_two(c))
@@ -67,9 +67,9 @@ def lanes_of(b, c):
 
 def parts_of(a, b, c, multiprocessors):
     """In how many parts sums of b are made: blocks for all multiprocessors, unless their threads would have little."""
-    lanes = lanes_of(b, c)
-    blocks = a * -(-c // lanes)
-    return max(1, min(-(-RESIDENT * multiprocessors // blocks), b // (WAITS * AHEAD * (BLOCK // lanes))))
+    columns = columns_of(b, c)
+    blocks = a * -(-c // columns)
+    return max(1, min(-(-RESIDENT * multiprocessors // blocks), b // (WAITS * AHEAD * (BLOCK // columns))))
 
 
 def power_of_two(n):

@@ -6,10 +6,10 @@
 
 // ---- sum ------------------------------------------------------------------------------------------------------------
 // y[part, a, c] = the sum over a part of b, `step` long, divided by `divisor`: 1, or for a mean how many b there are.
-// Block   (lanes, BLOCK / lanes): thread (tx, ty) has column tx of a tile of `lanes` columns and begins at b = ty.
+// Block   (columns, BLOCK / columns): thread (tx, ty) has column tx of a tile of so many, and begins at b = ty.
 //         Neighbouring threads read neighbouring floats, across the columns if C is large and along b if C is 1. The
 //         shorter the sum and the more columns, the fewer threads share one: cuda.py.
-// Launch  grid (A * tiles of C, parts), block (lanes, BLOCK / lanes)
+// Launch  grid (A * tiles of C, parts), block (columns, BLOCK / columns)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
 // Sums    thread ty adds b = ty, ty + blockDim.y, ... of its part in this order; then a tree over ty: the lower half
 //         takes the upper, and so on. Parts are added up by a second launch, for which they are b.
