@@ -2,7 +2,8 @@
 //            with i = p STRIDE + r - padding and j = q STRIDE + s - padding; outside its picture x is 0
 //
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
-//         R, S and STRIDE are compile-time constants. Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
+//         compile-time constants: R, S, STRIDE; SIDE and MICRO (cuda.py)
+//         Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
 //
 // Each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column], whose matrices are
 // never built: a tile of each is gathered from x, w or y at the moment it is needed ("implicit GEMM").
@@ -26,8 +27,6 @@
 //         split their sums into `parts`, the grid's last axis; each writes an `out` of its own, and parts.py adds them up
 //         in their order. So the bits depend on nothing but the shapes and parts.
 
-constexpr int SIDE = 16;                    // the block is SIDE x SIDE
-constexpr int MICRO = 4;                    // a thread makes MICRO x MICRO outputs
 constexpr int TILE = SIDE * MICRO;          // 64: lines (rows of a, columns of b) in a tile
 constexpr int DEPTH = 16;                   // summed indices in a tile
 constexpr int PITCH = TILE + 4;             // floats from one d to the next in shared memory
@@ -95,7 +94,7 @@ __device__ int part_begin(int part, int parts, int depth) {
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K, parts), block (SIDE, SIDE)
 // Loads   16 neighbouring threads take 16 neighbouring d = (r, s, c) of one window of x and of one filter of w.
-extern "C" __global__ void __launch_bounds__(256) conv2d(
+extern "C" __global__ void __launch_bounds__(BLOCK) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (parts,N,P,Q,K), that is (parts, rows, K)
@@ -139,7 +138,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, STRIDE^2 phases), block (SIDE, SIDE)
 // Loads   of y along its k, of w along its c.
 // A phase without taps (R < STRIDE) and pixels that no window reaches get the empty sum: 0.
-extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (N,H,W,C)
@@ -206,7 +205,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
 //         is small: here parts are many.
 // Loads   64 neighbouring threads take 64 neighbouring k of one pixel of y, and 64 neighbouring (r, s, c) of the
 //         window of x that it came from.
-extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (parts,K,R,S,C), that is (parts, K, columns)

@@ -1,6 +1,7 @@
 // few.cu: conv2d_transpose, x = dT/dx, for pictures x of few channels: three colours      (minigan/ops/conv2d.py)
 //
 // Shapes  y (N,P,Q,K)  w (K,R,S,C)  x (N,H,W,C); float32, C-contiguous, 16-byte aligned; K a multiple of 4
+//         compile-time constants: PIXELS and CHANNELS (few.py)
 //
 // The idea over conv2d.cu: there a tile of x is 64 channels wide, and with three of them nearly all of its
 // multiplications are of nothing. Here a thread makes a pixel of x, all C <= CHANNELS channels of it, and few enough
@@ -23,8 +24,6 @@
 #include "../launch/dynamic_shared.cuh"
 #include "normalise.cuh"
 
-constexpr int PIXELS = 128;
-constexpr int CHANNELS = 4;
 constexpr int DEPTH = 16;                   // k of a tap at a time
 constexpr int STEP = PIXELS / (DEPTH / 4);  // pixels between those whose k one thread brings
 constexpr int UNREACHED = -(1 << 20);       // a row from which no tap leads into y
@@ -38,7 +37,7 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
     return (long long)((n * height + i) * width + j) * channels;
 }
 
-extern "C" __global__ void __launch_bounds__(128, 8) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(PIXELS, 8) conv2d_transpose(
     const float* __restrict__ y,         // (N,P,Q,K)
     const float* __restrict__ w,         // (K,R,S,C)
     float* __restrict__ x,               // (N,H,W,C)

@@ -27,5 +27,6 @@ def conv2d_transpose(y, w, stride, padding, size):
     grid = (-(-largest_phase(n, size, stride) // PIXELS), stride * stride)
     arrays = read.pixels, w, x, *read.columns
     numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.pending, *read.equation
-    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, shared=read.table(k), aligned=16)
+    memory = {"shared": read.table(k), "aligned": 16}
+    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, **memory, PIXELS=PIXELS, CHANNELS=CHANNELS)
     return x

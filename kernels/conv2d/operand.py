@@ -16,7 +16,7 @@ __all__ = ["Operand", "in_format", "operand", "operand_in_fours"]
 
 NORMALISE, RECTIFY = 1, 2  # as normalise.cuh has them
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
-BLOCK, EACH = 256, 4  # threads of a block of operand.cu, rows of a thread
+BLOCK, EACH = 256, 4  # threads of a block of operand.cu; rows of a thread, as in launch/elements.cuh
 
 
 class Operand(NamedTuple):
@@ -62,5 +62,6 @@ def in_format(picture, format: Format) -> Operand:
     grid = (-(-(d // format.copy) * -(-m // EACH) // BLOCK),)
     numbers = m, c, read.pending, *read.equation
     source = format.sources["operand.cu"]
-    source.launch("operand", grid, (BLOCK,), read.pixels, y, *read.columns, *numbers, aligned=16)
+    arrays = read.pixels, y, *read.columns
+    source.launch("operand", grid, (BLOCK,), *arrays, *numbers, aligned=16, BLOCK=BLOCK, EACH=EACH)
     return Operand(y, (read.pixels,) * 4, 0, (1.0, 1.0))

@@ -2,7 +2,7 @@
 //           with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
-//         Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
+//         compile-time constants: TILE (tiled.py). Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
 //
 // The idea over naive.cu: each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column]
 // (the table in conv2d.cu says of what), and TILE threads of a block want the same number. So a block brings it from
@@ -14,7 +14,6 @@
 //         Where a tile is filled with lanes PITCH apart, two of a warp share a bank.
 // Sums    every output is summed by one thread, by ascending d
 
-constexpr int TILE = 16;
 constexpr int PITCH = TILE + 1;  // floats from line to line in shared memory
 
 struct Pixel {
@@ -39,7 +38,7 @@ __device__ void add_tiles(const float (*a)[PITCH], const float (*b)[PITCH], floa
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (N,P,Q,K), that is (rows, K)
@@ -67,7 +66,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
 // The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (N,H,W,C)
@@ -105,7 +104,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
 
 // ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
 // Launch  grid (tiles of R S C, tiles of K), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (K,R,S,C), that is (K, columns)

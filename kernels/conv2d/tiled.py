@@ -16,8 +16,8 @@ __all__ = [
 ]
 
 SOURCE = Source(__package__, "tiled.cu")
-BLOCK = (16, 16)
-TILE = 16  # rows and columns of the output that a block makes
+TILE = 16  # rows and columns of the output that a block makes, a thread an element: 256 threads
+BLOCK = (TILE, TILE)
 
 
 def conv2d(x, w, stride, padding):
@@ -27,7 +27,8 @@ def conv2d(x, w, stride, padding):
     p, q = output_size(x.shape, w.shape, stride, padding)
     y = empty(x, (n, p, q, k))
     grid = (tiles(n * p * q), tiles(k))
-    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, n, h, width, c, p, q, k, r, s, stride, padding)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, *numbers, TILE=TILE)
     return y
 
 
@@ -38,7 +39,8 @@ def conv2d_transpose(y, w, stride, padding, size):
     h, width = size
     x = empty(y, (n, h, width, c))
     grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)
-    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, r, s, stride, padding)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, *numbers, TILE=TILE)
     return x
 
 
@@ -49,7 +51,8 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     r, s = size
     w = empty(x, (k, r, s, c))
     grid = (tiles(r * s * c), tiles(k))
-    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, n, h, width, c, p, q, k, r, s, stride, padding)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, *numbers, TILE=TILE)
     return w
 
 

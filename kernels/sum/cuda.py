@@ -7,11 +7,12 @@ from math import prod
 
 from kernels.elementwise.cuda import walk
 from kernels.launch import Source, elements, empty, multiprocessors
+from kernels.launch.elements import BLOCK
 
 __all__ = ["broadcast_to", "mean", "sum"]
 
 SOURCE = Source(__package__, "sum.cu")
-BLOCK, AHEAD = 256, 16  # threads; numbers that each loads before it adds them
+AHEAD = 16  # numbers that a thread loads before it adds them: enough under way (sum.cu)
 RESIDENT = 2  # blocks with which a multiprocessor has enough under way
 WAITS = 4  # times at least that a thread of a part loads so many
 
@@ -56,7 +57,7 @@ def launch(x, y, a, b, c, parts, divisor):
     """y (parts,A,C), of x (A,B,C)."""
     columns = columns_of(b, c)
     grid = (a * -(-c // columns), parts)
-    SOURCE.launch("sum", grid, (columns, BLOCK // columns), x, y, a, b, c, -(-b // parts), divisor)
+    SOURCE.launch("sum", grid, (columns, BLOCK // columns), x, y, a, b, c, -(-b // parts), divisor, AHEAD=AHEAD)
 
 
 def columns_of(b, c):
@@ -80,5 +81,5 @@ def power_of_two(n):
 def broadcast_to(x, shape):
     """x repeated to `shape` by NumPy's broadcasting, in memory of its own."""
     y = empty(x, shape)
-    SOURCE.launch("broadcast_to", *elements(y.size), x, y, y.size, *walk(x.shape, y.shape))
+    SOURCE.launch("broadcast_to", *elements(y.size), x, y, y.size, *walk(x.shape, y.shape), AHEAD=AHEAD)
     return y

@@ -1,6 +1,7 @@
 // sum.cu: y[a, c] = sum over b of x[a, b, c], their mean, and the broadcast back      (minigan/ops/sum.py)
 //
 // Shapes  as each kernel says; float32, C-contiguous
+//         compile-time constants: AHEAD (cuda.py)
 #include "../elementwise/broadcast.cuh"
 #include "../launch/elements.cuh"
 
@@ -16,8 +17,6 @@
 // Napkin  4 bytes for an addition. 2 blocks a multiprocessor, with AHEAD floats a thread under way, have 32 KB under way,
 //         where 25 are needed (launch/elements.cuh). A second launch takes as long as three of its waits for memory: cuda.py
 //         makes parts only if each waits four times or more.
-constexpr int AHEAD = 16;
-
 extern "C" __global__ void __launch_bounds__(BLOCK) sum(
     const float* __restrict__ x,  // (A,B,C)
     float* __restrict__ y,        // (parts,A,C)
