@@ -179,23 +179,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
     const int k = column0 + B::line(threadIdx.x);
-    Digits tile = digits(part.first, R, taps_s);  // that is copied next
+    Digits coming = digits(part.first, R, taps_s);  // the tile that is copied next
     const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
     const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
 
     const auto fill = [&](Tiles& stage, bool there) {
-        const int c = tile.first * DEPTH + c0, s = tile.third * together + next_s;
+        const int c = coming.first * DEPTH + c0, s = coming.third * together + next_s;
         const bool beyond = !there || c >= D || s >= S;
-        const Number* from = w + (long long)k * filter + (tile.second * S + s) * D + c;
+        const Number* from = w + (long long)k * filter + (coming.second * S + s) * D + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
             copy_async(stage.b.copied(u), from + B::STEP * u * filter, !beyond && k + B::STEP * u < K);
-        const int step = (tile.second * W + s) * D + c;
-        const unsigned bits = bits_of_tap(tile.second, s, beyond);
-        tile = plus(tile, {0, 0, 1}, R, taps_s);
+        const int step = (coming.second * W + s) * D + c;
+        const unsigned bits = bits_of_tap(coming.second, s, beyond);
+        coming = plus(coming, {0, 0, 1}, R, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
-    Normaliser normaliser = {table, slope, D, tile.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
+    Normaliser normaliser = {table, slope, D, coming.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
@@ -203,8 +203,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
     if (moments) {
-        const long long tile = (long long)blockIdx.x * K;
-        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, K, sums + tile, squares + tile);
+        const long long chunk_row = (long long)blockIdx.x * K;  // where the tile's moments begin
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, K, sums + chunk_row, squares + chunk_row);
     }
 }
 
@@ -253,23 +253,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
         windows[u].at = y + offset(out.first, p, q, P, Q, E);
         windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
-    Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));  // that is copied next
+    Digits coming = digits(part.first, max(taps_r, 1), max(taps_s, 1));  // the tile that is copied next
     const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
     const auto fill = [&](Tiles& stage, bool there) {
-        const int r = r0 + tile.second * stride, s = s0 + tile.third * stride;
-        const int k_a = tile.first * DEPTH + A::depth(threadIdx.x), k_b = tile.first * DEPTH + B::depth(threadIdx.x);
+        const int r = r0 + coming.second * stride, s = s0 + coming.third * stride;
+        const int k_a = coming.first * DEPTH + A::depth(threadIdx.x), k_b = coming.first * DEPTH + B::depth(threadIdx.x);
         const Number* from = w + offset(k_b, r, s, R, S, D) + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
             copy_async(stage.b.copied(u), from + u * next_b, there && k_b + B::STEP * u < K && c < D);
-        const int step = k_a - (tile.second * Q + tile.third) * E;
-        const unsigned bits = bits_of_tap(tile.second, tile.third, !there || k_a >= E);
-        tile = plus(tile, {0, 0, 1}, taps_r, taps_s);
+        const int step = k_a - (coming.second * Q + coming.third) * E;
+        const unsigned bits = bits_of_tap(coming.second, coming.third, !there || k_a >= E);
+        coming = plus(coming, {0, 0, 1}, taps_r, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
     Normaliser normaliser = {
-        table, slope, E, tile.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
+        table, slope, E, coming.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
@@ -280,8 +280,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
         return x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C);
     });
     if (moments) {
-        const long long tile = (long long)(phase * gridDim.x + blockIdx.x) * C;
-        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, C, sums + tile, squares + tile);
+        const long long chunk_row = (long long)(phase * gridDim.x + blockIdx.x) * C;  // as above
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, C, sums + chunk_row, squares + chunk_row);
     }
 }
 
