@@ -27,6 +27,8 @@
 //         split their sums into `parts`, the grid's last axis; each writes an `out` of its own, and parts.py adds them up
 //         in their order. So the bits depend on nothing but the shapes and parts.
 
+#include "phase.cuh"
+
 constexpr int TILE = SIDE * MICRO;          // 64: lines (rows of a, columns of b) in a tile
 constexpr int DEPTH = 16;                   // summed indices in a tile
 constexpr int PITCH = TILE + 4;             // floats from one d to the next in shared memory
@@ -132,26 +134,17 @@ extern "C" __global__ void __launch_bounds__(BLOCK) conv2d(
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
-// Only the r with (i + padding - r) a multiple of STRIDE reach row i of x: r = r0, r0 + STRIDE, ... where r0 is the
-// remainder of i + padding. Rows of one r0 (and columns of one s0) form a phase; within it every tap counts, none is
-// multiplied by a zero that STRIDE put between the rows of y, and p = p0 - tap for the tap-th of these r.
+// A block's pixels are of one phase (phase.cuh), so that the same taps count for all.
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, STRIDE^2 phases), block (SIDE, SIDE)
 // Loads   of y along its k, of w along its c.
-// A phase without taps (R < STRIDE) and pixels that no window reaches get the empty sum: 0.
 extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (N,H,W,C)
     int N, int H, int W, int C, int P, int Q, int K, int padding) {
     alignas(16) __shared__ float a[DEPTH][PITCH], b[DEPTH][PITCH];
-    const int r0 = blockIdx.z / STRIDE, s0 = blockIdx.z % STRIDE;  // the phase
-    const int i0 = ((r0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first row of x
-    const int j0 = ((s0 - padding) % STRIDE + STRIDE) % STRIDE;    // its first column of x
-    const int height = (H - i0 + STRIDE - 1) / STRIDE;             // its rows i0, i0 + STRIDE, ... < H
-    const int width = (W - j0 + STRIDE - 1) / STRIDE;              // its columns j0, j0 + STRIDE, ... < W
-    const int taps_r = (R - r0 + STRIDE - 1) / STRIDE;             // r0, r0 + STRIDE, ... < R
-    const int taps_s = (S - s0 + STRIDE - 1) / STRIDE;             // s0, s0 + STRIDE, ... < S
-    const int rows = N * height * width, depth = taps_r * taps_s * K;
+    const Phase phase = phase_of(blockIdx.z, STRIDE, padding, H, W, R, S);
+    const int rows = N * phase.height * phase.width, depth = phase.taps_r * phase.taps_s * K;
     const int row0 = blockIdx.x * TILE, column0 = blockIdx.y * TILE;
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
 
@@ -163,13 +156,14 @@ extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_transpose(
     Pixel start[FILL];  // of y: what tap (0, 0) of this thread's lines meets
 #pragma unroll
     for (int u = 0; u < FILL; ++u) {
-        const Pixel out = pixel_at(row0 + line + LINES_APART * u, height, width);
-        start[u] = {out.n, (i0 + out.i * STRIDE + padding) / STRIDE, (j0 + out.j * STRIDE + padding) / STRIDE};
+        const Pixel out = pixel_at(row0 + line + LINES_APART * u, phase.height, phase.width);
+        const int i = phase.i0 + out.i * STRIDE, j = phase.j0 + out.j * STRIDE;
+        start[u] = {out.n, (i + padding) / STRIDE, (j + padding) / STRIDE};
     }
 
     float sum[MICRO][MICRO] = {};
     for (int d0 = 0; d0 < depth; d0 += DEPTH) {
-        const int d = d0 + deep, tap_r = d / K / taps_s, tap_s = d / K % taps_s, k = d % K;
+        const int d = d0 + deep, tap_r = d / K / phase.taps_s, tap_s = d / K % phase.taps_s, k = d % K;
 #pragma unroll
         for (int u = 0; u < FILL; ++u) {
             const int p = start[u].i - tap_r, q = start[u].j - tap_s;
@@ -179,7 +173,7 @@ extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_transpose(
 #pragma unroll
         for (int u = 0; u < FILL; ++u) {
             const int d = d0 + deep_b + DEPTHS_APART * u, k = d % K;
-            const int r = r0 + d / K / taps_s * STRIDE, s = s0 + d / K % taps_s * STRIDE;
+            const int r = phase.r0 + d / K / phase.taps_s * STRIDE, s = phase.s0 + d / K % phase.taps_s * STRIDE;
             b[deep_b + DEPTHS_APART * u][line_b] = d < depth && column < C ? w[offset(k, r, s, R, S, C) + column] : 0.0f;
         }
         __syncthreads();  // the tiles are full
@@ -190,8 +184,8 @@ extern "C" __global__ void __launch_bounds__(BLOCK) conv2d_transpose(
 #pragma unroll
     for (int u = 0; u < MICRO; ++u) {
         const int row = row0 + MICRO * threadIdx.y + u;
-        const Pixel out = pixel_at(row, height, width);
-        const long long pixel = offset(out.n, i0 + out.i * STRIDE, j0 + out.j * STRIDE, H, W, C);
+        const Pixel out = pixel_at(row, phase.height, phase.width);
+        const long long pixel = offset(out.n, phase.i0 + out.i * STRIDE, phase.j0 + out.j * STRIDE, H, W, C);
 #pragma unroll
         for (int v = 0; v < MICRO; ++v) {
             const int c = column0 + threadIdx.x + SIDE * v;

@@ -9,7 +9,7 @@
 // (The other two derivatives have no such need: there three channels are a part of a depth, or of R S C columns.)
 // Gained over conv2d.cu: not measured yet.
 //
-// Block   PIXELS = 128 threads make as many pixels of one phase (see conv2d.cu)
+// Block   PIXELS = 128 threads make as many pixels of one phase (phase.cuh)
 // Launch  grid (blocks of the largest phase's pixels, stride^2 phases), block (PIXELS)
 // Loads   4 neighbouring threads take 16 neighbouring k of a pixel of y, four at once
 // Shared  a (PIXELS, DEPTH + 4), b (DEPTH, CHANNELS), start (PIXELS,): 12032 bytes; and table (3,K), if y is normalised:
@@ -23,6 +23,7 @@
 
 #include "../launch/dynamic_shared.cuh"
 #include "normalise.cuh"
+#include "phase.cuh"
 
 constexpr int DEPTH = 16;                   // k of a tap at a time
 constexpr int STEP = PIXELS / (DEPTH / 4);  // pixels between those whose k one thread brings
@@ -50,16 +51,13 @@ extern "C" __global__ void __launch_bounds__(PIXELS, 8) conv2d_transpose(
     alignas(16) __shared__ float a[PIXELS][DEPTH + 4], b[DEPTH][CHANNELS];
     __shared__ Pixel start[PIXELS];
     DYNAMIC_SHARED(float, table);  // (3,K) if y is normalised
-    const int r0 = blockIdx.y / stride, s0 = blockIdx.y % stride;  // the phase
-    const int i0 = ((r0 - padding) % stride + stride) % stride;    // its first row of x
-    const int j0 = ((s0 - padding) % stride + stride) % stride;    // its first column of x
-    const int height = (H - i0 + stride - 1) / stride;             // its rows i0, i0 + stride, ... < H
-    const int width = (W - j0 + stride - 1) / stride;              // its columns j0, j0 + stride, ... < W
-    const int rows = N * height * width;
+    const Phase phase = phase_of(blockIdx.y, stride, padding, H, W, R, S);
+    const int rows = N * phase.height * phase.width;
     if (blockIdx.x * PIXELS >= rows) return;  // the grid has the largest phase's size; all threads return or none
 
     const int thread = threadIdx.x, row = blockIdx.x * PIXELS + thread;
-    const int n = row / width / height, i = i0 + row / width % height * stride, j = j0 + row % width * stride;
+    const int n = row / phase.width / phase.height;
+    const int i = phase.i0 + row / phase.width % phase.height * stride, j = phase.j0 + row % phase.width * stride;
     start[thread] = {n, row < rows ? (i + padding) / stride : UNREACHED, (j + padding) / stride};  // of y, for tap (0, 0)
     const int line = thread / (DEPTH / 4), deep = thread % (DEPTH / 4) * 4;  // brings k0 + deep .. + 3 of a
     const int deep_b = thread / CHANNELS, c = thread % CHANNELS;             // and, if there is one, k0 + deep_b of b
@@ -68,8 +66,8 @@ extern "C" __global__ void __launch_bounds__(PIXELS, 8) conv2d_transpose(
 
     float sum[CHANNELS] = {};
     for (int k0 = 0; k0 < K; k0 += DEPTH) {
-        for (int r = r0, p0 = 0; r < R; r += stride, --p0) {
-            for (int s = s0, q0 = 0; s < S; s += stride, --q0) {
+        for (int r = phase.r0, p0 = 0; r < R; r += stride, --p0) {
+            for (int s = phase.s0, q0 = 0; s < S; s += stride, --q0) {
                 __syncthreads();  // the tiles may be overwritten; before the first, start is there
 #pragma unroll
                 for (int u = 0; u < PIXELS; u += STEP) {

@@ -12,6 +12,6 @@ def output_size(x_shape, w_shape, stride, padding):
 
 
 def largest_phase(n, size, stride):
-    """The pixels of the largest phase of x (N,H,W,C) with (H, W) = size; what a phase is, conv2d.cu says."""
+    """The pixels of the largest phase of x (N,H,W,C) with (H, W) = size; what a phase is, phase.cuh says."""
     h, width = size
     return n * -(-h // stride) * -(-width // stride)
