@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kernels.memory import peak_memory
-from kernels.pending import Normalised, Pending, Rectified, Shared, as_array
+from kernels.pending import Normalised, Pending, Rectified, RoundedOnce, as_array
 
 __all__ = [
     "CONVOLUTIONS",
@@ -35,7 +35,7 @@ __all__ = [
     "Normalised",
     "Pending",
     "Rectified",
-    "Shared",
+    "RoundedOnce",
     "as_array",
     "convolution",
     "device",
@@ -68,10 +68,10 @@ class Device:
     dtypes: the floating-point types its kernels accept.
     kernels: every kernel function by name; `device.conv2d` is `device.kernels["conv2d"]`.
     reads_pending: whether its convolutions take a `Pending` picture.
-    rounds_first: whether they make a rounded copy of what they read before, which is worth making once: `Shared`.
+    rounds_first: whether they round what they read into a copy first, which two of them may share: `RoundedOnce`.
     sender: with `send = device.sender(shape, dtype)`, `send(target, values)` copies a NumPy array into one on this
-        device, which may compute meanwhile: what was asked of it since the send before (if there was none, since
-        `sender`) must not touch the target. What is asked of it afterwards finds the values there.
+        device. It may compute meanwhile, but nothing that was asked of it since the send before (or since `sender`) may
+        touch the target; what is asked afterwards finds the values there.
     fetch: with `fetched = device.fetch(array)`, `fetched()` is the array's values of now as a NumPy array, whatever is
         asked of the device meanwhile. It waits for them, and not for what was asked for since.
     """
@@ -87,7 +87,7 @@ class Device:
         sender: Callable = lambda shape, dtype: np.copyto,
         fetch: Callable = fetch,
         memory: Callable = peak_memory,
-        room: Callable = lambda: 0,
+        free_memory: Callable = lambda: 0,
         graph: Callable | None = None,
         instead: Mapping[str, str] | None = None,
         precision: str = "fp32",
@@ -102,7 +102,7 @@ class Device:
         self.sender = sender  # sender(shape, dtype) -> a function that sends arrays here; see above
         self.fetch = fetch  # fetch(array) -> a function that returns what it held then; see above
         self.memory = memory  # () -> the most bytes that were ever held where its arrays live, or None: not known
-        self.room = room  # () -> bytes that are free there for arrays of the host; 0 where the host's are its own
+        self.free_memory = free_memory  # () -> bytes for arrays of the host; 0 where the host's are its own
         self.graph = graph  # graph(step) -> the same function, captured and repeated; None: no kernels are launched
         self.kernels = {}
         self.reads_pending = self.rounds_first = False
@@ -129,7 +129,7 @@ def _cuda(**chosen) -> Device:
     from kernels.launch import gpu  # imports CuPy, or says what to install
 
     moves = gpu.array, gpu.numpy, gpu.copy, gpu.sender, gpu.fetch
-    return Device("cuda", "cuda", (np.float32,), *moves, gpu.memory, gpu.room, gpu.GpuGraph, **chosen)
+    return Device("cuda", "cuda", (np.float32,), *moves, gpu.memory, gpu.free_memory, gpu.GpuGraph, **chosen)
 
 
 def _emulated(**chosen) -> Device:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["Normalised", "Pending", "Rectified", "Shared", "as_array"]
+__all__ = ["Normalised", "Pending", "Rectified", "RoundedOnce", "as_array"]
 
 
 class Pending:
@@ -88,7 +88,7 @@ class Rectified(Pending):
         super().__init__(x, (), (slope,), apply)
 
 
-class Shared(Pending):
+class RoundedOnce(Pending):
     """x itself, which several convolutions read: what one has to make of it first, the others find in `operands`."""
 
     def __init__(self, x, apply: Callable = lambda x: x):

@@ -28,7 +28,7 @@ from minigan.random import coins, permutation
 
 __all__ = ["Ahead", "Batches", "read"]
 
-SHARE = 0.5  # of the device's room, that the pictures may take
+SHARE = 0.5  # of the memory that is free on the device, which the pictures may take
 AHEAD = 4  # steps whose pictures are fetched before it is their turn, each by a thread of its own
 
 
@@ -47,7 +47,7 @@ class Batches:
         self.order = functools.lru_cache(2)(functools.partial(permutation, settings.seed, count=self.count))
         self.sorting = threading.Lock()  # of the threads that come to an epoch at once, one makes its order for all
         n = settings.batch_size
-        if isinstance(images, np.memmap) and images.nbytes > SHARE * device.room():
+        if isinstance(images, np.memmap) and images.nbytes > SHARE * device.free_memory():
             self.ahead = Ahead(lambda step: read(images, self.indices(step)))
             self.images = device.array(np.zeros((2 * n, *images.shape[1:]), np.uint8))  # of two steps
             self.first = n  # where in `images` those begin that were sent last: at 0 and at n, in turn

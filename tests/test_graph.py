@@ -94,7 +94,7 @@ def test_a_repeated_step_finds_the_pictures_that_were_sent(gpu, tmp_path, monkey
     """Wherever in their array they came, which is elsewhere each time: the same scores as if all pictures were held."""
     device, asked = kernels.device(gpu), settings()
     held = begun(device, graph=False, asked=asked)
-    monkeypatch.setattr(device, "room", lambda: 0)
+    monkeypatch.setattr(device, "free_memory", lambda: 0)
     with Batches(mapped(noise(0), tmp_path), asked, device) as read:
         assert read.ahead
         sent = Steps(Game(asked, device), read, graph=True)
@@ -283,8 +283,8 @@ def test_pictures_are_all_on_a_device_that_has_room(tmp_path, seed):
     """A file's pictures are put on a device with room for twice as many, and read ahead for one with less."""
     images, batches = noise(seed), []
     file = mapped(images, tmp_path)
-    for room, ahead in ((2 * images.nbytes, False), (2 * images.nbytes - 1, True)):
-        device = kernels.Device("reference", "reference", (np.float32,), room=lambda room=room: room)
+    for free, ahead in ((2 * images.nbytes, False), (2 * images.nbytes - 1, True)):
+        device = kernels.Device("reference", "reference", (np.float32,), free_memory=lambda free=free: free)
         with Batches(file, settings(), device) as found:
             assert (found.ahead is not None) == ahead
             batches.append([found.batch(step).numpy() for step in (0, 1, 2, 3)])

@@ -9,7 +9,7 @@ from test_tensor_cores import to_bf16
 
 import kernels
 from kernels.conv2d import bf16, fp32_direct, tf32
-from kernels.conv2d.operand import NORMALISE, in_copies
+from kernels.conv2d.operand import NORMALISE, in_format
 from kernels.launch import host, recording
 
 FORMATS = {module.__name__.rsplit(".", 1)[1]: module.PIPELINE.format for module in (fp32_direct, tf32, bf16)}
@@ -30,7 +30,7 @@ def test_whole_copies(gpu, format, make, channels, seed):
         picture = picture.through(device.array, device.kernels[picture.kernel])
         whole = device.numpy(picture.array())
     with host.emulation(order=seed):
-        read = in_copies(picture, format)
+        read = in_format(picture, format)
     given = picture.array() if read.pending else read.pixels
     want = np.zeros((2, 3, 5, -(-channels // format.copy) * format.copy), np.float32)
     want[..., :channels] = whole
@@ -43,8 +43,8 @@ def test_what_is_read_as_it_is(emulated, name):
     """Floats whose channels come in fours are not copied; nor are they made an array, if there is a table for them."""
     x = cases.floats(np.random.default_rng(0), 1, 2, 2, 8)
     with recording() as launched:
-        plain = in_copies(x, FORMATS[name])
-        picture = in_copies(cases.to_normalise(np.random.default_rng(0), x), FORMATS[name])
+        plain = in_format(x, FORMATS[name])
+        picture = in_format(cases.to_normalise(np.random.default_rng(0), x), FORMATS[name])
     copied = name == "bf16"
     assert (plain.pixels is x) == (not copied)
     assert picture.pending == (0 if copied else NORMALISE)

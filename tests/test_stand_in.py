@@ -46,12 +46,12 @@ def step():
     y = empty(x, (32,))
     twice.launch("twice", (1,), (32,), x, y)
     return y
-room = gpu.room()
+free = gpu.free_memory()
 graph = gpu.GpuGraph(step)
 graph(), graph()
-assert gpu.room() < room
+assert gpu.free_memory() < free
 del graph
-assert gpu.room() == room, "a graph's memory is lost"
+assert gpu.free_memory() == free, "a graph's memory is lost"
 """
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from kernels.batch_norm.cpu import statistics
 from kernels.conv2d import direct, implicit, winograd_cpu
+from kernels.conv2d.sizes import output_size
 from kernels.conv2d.winograd import algorithm
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.lanes import PANEL
@@ -30,7 +31,7 @@ def rows(*arrays):
 def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
     x, w = rows(x, w)
-    size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
+    size = output_size(x.shape, w.shape, stride, padding)
     if chosen := algorithm(size, w.shape, stride, padding, PANEL):
         return winograd_cpu.conv2d(x, w, chosen, size)
     summed = implicit if implicit.suits(size, w.shape) else direct

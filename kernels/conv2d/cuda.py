@@ -5,6 +5,7 @@ from __future__ import annotations
 from kernels.batch_norm.cuda import statistics
 from kernels.conv2d import few
 from kernels.conv2d.parts import number_of_parts, whole
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty, multiprocessors
 
@@ -17,8 +18,9 @@ __all__ = [
 ]
 
 SOURCE = Source(__package__, "conv2d.cu")
-BLOCK = (16, 16)
-TILE = 64  # rows and columns of the output that a block makes
+SIDE = 16  # of a block, SIDE x SIDE threads
+MICRO = 4  # a thread makes MICRO x MICRO outputs: 8 numbers that it reads serve 16 multiply-adds
+TILE = SIDE * MICRO  # rows and columns of the output that a block makes
 RESIDENT = 4  # blocks that a multiprocessor works on at the same time
 LEAST = 128  # terms in a part of a sum
 
@@ -27,12 +29,12 @@ def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     rows, columns = tiles(n * p * q), tiles(k)
     parts = number_of_parts(rows * columns, RESIDENT * multiprocessors(x), r * s * c, LEAST)
     y = empty(x, (parts, n, p, q, k))
     numbers = n, h, width, c, p, q, k, padding, parts
-    SOURCE.launch("conv2d", (rows, columns, parts), BLOCK, x, w, y, *numbers, STRIDE=stride, R=r, S=s)
+    launch("conv2d", (rows, columns, parts), x, w, y, *numbers, STRIDE=stride, R=r, S=s)
     return whole(y)
 
 
@@ -44,9 +46,8 @@ def conv2d_transpose(y, w, stride, padding, size):
         return few.conv2d_transpose(y, w, stride, padding, size)
     h, width = size
     x = empty(y, (n, h, width, c))
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (tiles(pixels), tiles(c), stride * stride)
-    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, padding, STRIDE=stride, R=r, S=s)
+    grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)
+    launch("conv2d_transpose", grid, y, w, x, n, h, width, c, p, q, k, padding, STRIDE=stride, R=r, S=s)
     return x
 
 
@@ -59,8 +60,13 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     parts = number_of_parts(rows * columns, RESIDENT * multiprocessors(x), n * p * q, LEAST)
     w = empty(x, (parts, k, r, s, c))
     numbers = n, h, width, c, p, q, k, padding, parts
-    SOURCE.launch("conv2d_weight_grad", (columns, rows, parts), BLOCK, x, y, w, *numbers, STRIDE=stride, R=r, S=s)
+    launch("conv2d_weight_grad", (columns, rows, parts), x, y, w, *numbers, STRIDE=stride, R=r, S=s)
     return whole(w)
+
+
+def launch(kernel, grid, *arguments, **window):
+    """One of the kernels, built for a window and for the block and the tile above."""
+    SOURCE.launch(kernel, grid, (SIDE, SIDE), *arguments, SIDE=SIDE, MICRO=MICRO, **window)
 
 
 def tiles(length):

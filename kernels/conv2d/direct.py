@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 
 from kernels.batch_norm.cpu import statistics
+from kernels.conv2d.sizes import output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.memory import empty
 from kernels.threads import compiled, share
@@ -33,7 +34,7 @@ def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     x, filters = x.reshape(n, h, width * c), w.reshape(k, -1).T
     y = empty((n, p, q, k))
     step = group_size(p, q, r, s * c)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kernels.conv2d.operand import operand_in_fours
+from kernels.conv2d.sizes import largest_phase
 from kernels.launch import Source, empty
 
 __all__ = ["conv2d_transpose", "suits"]
 
 SOURCE = Source(__package__, "few.cu")
-PIXELS, CHANNELS = 128, 4  # of x, that a block makes
+PIXELS, CHANNELS = 128, 4  # of x, that a block makes; of a pixel, at most
 
 
 def suits(c, k):
@@ -23,9 +24,9 @@ def conv2d_transpose(y, w, stride, padding, size):
     h, width = size
     x = empty(w, (n, h, width, c))
     read = operand_in_fours(y)
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (-(-pixels // PIXELS), -(-c // CHANNELS), stride * stride)
+    grid = (-(-largest_phase(n, size, stride) // PIXELS), stride * stride)
     arrays = read.pixels, w, x, *read.columns
     numbers = n, h, width, c, p, q, k, r, s, stride, padding, read.pending, *read.equation
-    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, shared=read.table(k), aligned=16)
+    memory = {"shared": read.table(k), "aligned": 16}
+    SOURCE.launch("conv2d_transpose", grid, (PIXELS,), *arrays, *numbers, **memory, PIXELS=PIXELS, CHANNELS=CHANNELS)
     return x

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
 from kernels.conv2d import fp32_direct, winograd, winograd_cuda
+from kernels.conv2d.sizes import output_size
 
 __all__ = [
     "conv2d",
@@ -31,7 +32,7 @@ def algorithm(n, size, w_shape, stride, padding):
 
 def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
-    size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
+    size = output_size(x.shape, w.shape, stride, padding)
     if chosen := algorithm(len(x), size, w.shape, stride, padding):
         return winograd_cuda.conv2d(x, w, chosen, size)
     return fp32_direct.conv2d(x, w, stride, padding)
@@ -39,7 +40,7 @@ def conv2d(x, w, stride, padding):
 
 def conv2d_with_statistics(x, w, stride, padding):
     """(y, mean, variance): conv2d, and each channel's mean and variance, (K,)."""
-    size = tuple((x.shape[axis] + 2 * padding - w.shape[axis]) // stride + 1 for axis in (1, 2))
+    size = output_size(x.shape, w.shape, stride, padding)
     if chosen := algorithm(len(x), size, w.shape, stride, padding):
         y = winograd_cuda.conv2d(x, w, chosen, size)
         return y, *statistics(y)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from kernels.conv2d.sizes import output_size
 from kernels.conv2d.tiles_cpu import SLAB
 from kernels.lanes import PANEL, ROWS, multiply_tile
 from kernels.memory import empty
@@ -33,7 +34,7 @@ def conv2d(x, w, stride, padding):
     """dT/dy (N,P,Q,K)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    y = empty((n, (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1, k))
+    y = empty((n, *output_size(x.shape, w.shape, stride, padding), k))
     filters = np.ascontiguousarray(w.reshape(k, r, s * c).transpose(1, 2, 0))  # (R, S C, K)
     share(convolve, n, x.reshape(n, h, width * c), filters, y, c, stride, padding)
     return y

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
+from kernels.conv2d.sizes import output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty
 
@@ -22,7 +23,7 @@ def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     y = empty(x, (n, p, q, k))
     numbers = n, h, width, c, p, q, k, r, s, stride, padding
     SOURCE.launch("conv2d", (n * p * q, blocks(k)), (THREADS,), x, w, y, *numbers)

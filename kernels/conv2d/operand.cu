@@ -2,6 +2,7 @@
 //
 // Shapes  x (M,C), float32; y (M,D), where M counts every axis but the last and D is C rounded up to whole copies of COPY
 //         Numbers: 4 floats, or 8 bf16. What C leaves of the last copy is 0.
+//         compile-time constants: BLOCK and EACH (operand.py)
 //
 // Rounding to bf16 is done here once, while the pipeline reads a number for each tap that meets it and each tile of
 // columns; it then fetches half the bytes. The price is this pass: 6 bytes a number. Gained: not measured yet.
@@ -13,8 +14,6 @@
 #include "../launch/tensor_cores.cuh"
 #include "normalise.cuh"
 #include "number.cuh"
-
-constexpr int BLOCK = 256, EACH = 4;
 
 // COPY floats of a row, of which `left` are there; 0 for the others. aligned: it begins at a multiple of 16 bytes.
 __device__ void load(float (&numbers)[COPY], const float* from, int left, bool aligned) {

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 from kernels.conv2d.format import Format
 from kernels.launch import empty
-from kernels.pending import Normalised, Rectified, Shared, as_array
+from kernels.pending import Normalised, Rectified, RoundedOnce, as_array
 
-__all__ = ["Operand", "in_copies", "operand", "operand_in_fours"]
+__all__ = ["Operand", "in_format", "operand", "operand_in_fours"]
 
 NORMALISE, RECTIFY = 1, 2  # as normalise.cuh has them
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
-BLOCK, EACH = 256, 4  # threads of a block of operand.cu, rows of a thread
+BLOCK, EACH = 256, 4  # threads of a block of operand.cu; rows of a thread, as in launch/elements.cuh
 
 
 class Operand(NamedTuple):
@@ -48,11 +48,11 @@ def operand_in_fours(picture) -> Operand:
     return operand(as_array(picture) if c % 4 or c > MOST else picture)
 
 
-def in_copies(picture, format: Format) -> Operand:
+def in_format(picture, format: Format) -> Operand:
     """Of a picture, or of filters (..., C), as pipeline.cu reads them: numbers of the format, in whole copies."""
-    if isinstance(picture, Shared):
+    if isinstance(picture, RoundedOnce):
         if format not in picture.operands:
-            picture.operands[format] = in_copies(picture.x, format)
+            picture.operands[format] = in_format(picture.x, format)
         return picture.operands[format]
     *others, c = picture.shape
     if format.bits != 16 and c % format.copy == 0:
@@ -62,5 +62,6 @@ def in_copies(picture, format: Format) -> Operand:
     grid = (-(-(d // format.copy) * -(-m // EACH) // BLOCK),)
     numbers = m, c, read.pending, *read.equation
     source = format.sources["operand.cu"]
-    source.launch("operand", grid, (BLOCK,), read.pixels, y, *read.columns, *numbers, aligned=16)
+    arrays = read.pixels, y, *read.columns
+    source.launch("operand", grid, (BLOCK,), *arrays, *numbers, aligned=16, BLOCK=BLOCK, EACH=EACH)
     return Operand(y, (read.pixels,) * 4, 0, (1.0, 1.0))

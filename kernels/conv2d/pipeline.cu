@@ -28,6 +28,7 @@
 #include "product.cuh"
 #include "moments.cuh"
 #include "normalise.cuh"
+#include "phase.cuh"
 
 // ---- where a sum is -------------------------------------------------------------------------------------------------
 // A number of three digits, of which the last two have bounds: (n, p, q) below (N, P, Q), (r, s, c) below (R, S, D), or a
@@ -179,23 +180,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
     }
     const int k = column0 + B::line(threadIdx.x);
-    Digits tile = digits(part.first, R, taps_s);  // that is copied next
+    Digits coming = digits(part.first, R, taps_s);  // the tile that is copied next
     const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
     const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
 
     const auto fill = [&](Tiles& stage, bool there) {
-        const int c = tile.first * DEPTH + c0, s = tile.third * together + next_s;
+        const int c = coming.first * DEPTH + c0, s = coming.third * together + next_s;
         const bool beyond = !there || c >= D || s >= S;
-        const Number* from = w + (long long)k * filter + (tile.second * S + s) * D + c;
+        const Number* from = w + (long long)k * filter + (coming.second * S + s) * D + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
             copy_async(stage.b.copied(u), from + B::STEP * u * filter, !beyond && k + B::STEP * u < K);
-        const int step = (tile.second * W + s) * D + c;
-        const unsigned bits = bits_of_tap(tile.second, s, beyond);
-        tile = plus(tile, {0, 0, 1}, R, taps_s);
+        const int step = (coming.second * W + s) * D + c;
+        const unsigned bits = bits_of_tap(coming.second, s, beyond);
+        coming = plus(coming, {0, 0, 1}, R, taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
-    Normaliser normaliser = {table, slope, D, tile.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
+    Normaliser normaliser = {table, slope, D, coming.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
@@ -203,13 +204,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
     if (moments) {
-        const long long tile = (long long)blockIdx.x * K;
-        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, K, sums + tile, squares + tile);
+        const long long chunk_row = (long long)blockIdx.x * K;  // where the tile's moments begin
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, K, sums + chunk_row, squares + chunk_row);
     }
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
-// The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
+// A block's pixels are of one phase (phase.cuh), so that the same taps count for all.
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases * parts), block (THREADS)
 // Tiles   a DepthTile: neighbouring d are neighbouring k of y; b LineTile: c of w.
 // moments  as above, of each phase's tiles; pending  as above, of y: K = E then
@@ -230,58 +231,53 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
     typedef Stage<A, B> Tiles;
     DYNAMIC_SHARED(Tiles, stages);                                   // (STAGES,)
     float* const table = reinterpret_cast<float*>(stages + STAGES);  // (3,K) if y is normalised
-    const int phase = blockIdx.z / parts, number = blockIdx.z % parts;
-    const int r0 = phase / stride, s0 = phase % stride;
-    const int i0 = ((r0 - padding) % stride + stride) % stride;  // the phase's first row of x
-    const int j0 = ((s0 - padding) % stride + stride) % stride;  // its first column of x
-    const int height = (H - i0 + stride - 1) / stride;           // its rows i0, i0 + stride, ... < H
-    const int width = (W - j0 + stride - 1) / stride;            // its columns j0, j0 + stride, ... < W
-    const int taps_r = (R - r0 + stride - 1) / stride;           // r0, r0 + stride, ... < R
-    const int taps_s = (S - s0 + stride - 1) / stride;           // s0, s0 + stride, ... < S
-    const int D = in_copies(C), E = in_copies(K), rows = N * height * width;
-    const int taps = taps_r * taps_s, depth = taps * ((E + DEPTH - 1) / DEPTH * DEPTH);
+    const int phase_number = blockIdx.z / parts, part_number = blockIdx.z % parts;
+    const Phase phase = phase_of(phase_number, stride, padding, H, W, R, S);
+    const int D = in_copies(C), E = in_copies(K), rows = N * phase.height * phase.width;
+    const int taps = phase.taps_r * phase.taps_s, depth = taps * ((E + DEPTH - 1) / DEPTH * DEPTH);
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     if (row0 >= rows) return;  // the grid has the largest phase's size; all threads of a block return or none
-    const Part part = part_of(number, parts, depth);
+    const Part part = part_of(part_number, parts, depth);
 
-    const int p0 = (i0 + padding) / stride, q0 = (j0 + padding) / stride;  // of y, that tap (0, 0) of its first pixel meets
-    Window windows[A::COPIES];                                            // on y, of this thread's lines: taps go back
+    // The pixel of y that tap (0, 0) of the phase's first pixel meets.
+    const int p0 = (phase.i0 + padding) / stride, q0 = (phase.j0 + padding) / stride;
+    Window windows[A::COPIES];  // on y, of this thread's lines: taps go back
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
-        const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, height, width);
+        const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, phase.height, phase.width);
         const int p = p0 + out.second, q = q0 + out.third;
         windows[u].at = y + offset(out.first, p, q, P, Q, E);
         windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
     }
-    Digits tile = digits(part.first, max(taps_r, 1), max(taps_s, 1));  // that is copied next
+    Digits coming = digits(part.first, max(phase.taps_r, 1), max(phase.taps_s, 1));  // the tile that is copied next
     const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
     const auto fill = [&](Tiles& stage, bool there) {
-        const int r = r0 + tile.second * stride, s = s0 + tile.third * stride;
-        const int k_a = tile.first * DEPTH + A::depth(threadIdx.x), k_b = tile.first * DEPTH + B::depth(threadIdx.x);
+        const int r = phase.r0 + coming.second * stride, s = phase.s0 + coming.third * stride;
+        const int k_a = coming.first * DEPTH + A::depth(threadIdx.x), k_b = coming.first * DEPTH + B::depth(threadIdx.x);
         const Number* from = w + offset(k_b, r, s, R, S, D) + c;
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
             copy_async(stage.b.copied(u), from + u * next_b, there && k_b + B::STEP * u < K && c < D);
-        const int step = k_a - (tile.second * Q + tile.third) * E;
-        const unsigned bits = bits_of_tap(tile.second, tile.third, !there || k_a >= E);
-        tile = plus(tile, {0, 0, 1}, taps_r, taps_s);
+        const int step = k_a - (coming.second * Q + coming.third) * E;
+        const unsigned bits = bits_of_tap(coming.second, coming.third, !there || k_a >= E);
+        coming = plus(coming, {0, 0, 1}, phase.taps_r, phase.taps_s);
         return copy_pixels(stage.a, windows, step, bits);
     };
     Normaliser normaliser = {
-        table, slope, E, tile.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
+        table, slope, E, coming.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
 
-    x += number * offset(N, 0, 0, H, W, C);
+    x += part_number * offset(N, 0, 0, H, W, C);
     store_sums<A, B>(sum, row0, column0, rows, C, [&](int row) {
-        const Digits out = digits(row, height, width);
-        return x + offset(out.first, i0 + out.second * stride, j0 + out.third * stride, H, W, C);
+        const Digits out = digits(row, phase.height, phase.width);
+        return x + offset(out.first, phase.i0 + out.second * stride, phase.j0 + out.third * stride, H, W, C);
     });
     if (moments) {
-        const long long tile = (long long)(phase * gridDim.x + blockIdx.x) * C;
-        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, C, sums + tile, squares + tile);
+        const long long chunk_row = (long long)(phase_number * gridDim.x + blockIdx.x) * C;  // as above
+        store_moments<A, B>(sum, min(TILE_ROWS, rows - row0), column0, C, sums + chunk_row, squares + chunk_row);
     }
 }
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from kernels.batch_norm.cuda import Moments, whole_with_statistics
 from kernels.conv2d import cuda, few
 from kernels.conv2d.format import Format
-from kernels.conv2d.operand import in_copies
+from kernels.conv2d.operand import in_format
 from kernels.conv2d.parts import whole
 from kernels.conv2d.plan import plan
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.launch import empty, multiprocessors
 from kernels.pending import as_array
 
@@ -43,8 +44,8 @@ class Pipeline:
         """(parts of y, Moments of y), these from its tiles; or None, if that is not asked for or sums are in parts."""
         n, h, width, c = x.shape
         k, r, s, _ = w.shape
-        p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
-        read, filters = in_copies(x, self.format), in_copies(w, self.format).pixels
+        p, q = output_size(x.shape, w.shape, stride, padding)
+        read, filters = in_format(x, self.format), in_format(w, self.format).pixels
         sizes = n * p * q, k, r * s * self.format.in_copies(c), 1
         tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(c))
         y = empty(w, (parts, n, p, q, k))
@@ -83,9 +84,9 @@ class Pipeline:
         n, p, q, k = y.shape
         _, r, s, c = w.shape
         h, width = size
-        phases, pixels = stride * stride, n * -(-h // stride) * -(-width // stride)  # of the largest phase
+        phases, pixels = stride * stride, largest_phase(n, size, stride)
         taps = -(-r // stride) * -(-s // stride)
-        read, filters = in_copies(y, self.format), in_copies(w, self.format).pixels
+        read, filters = in_format(y, self.format), in_format(w, self.format).pixels
         sizes = pixels, c, taps * self.format.in_copies(k), phases
         tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(k))
         x = empty(w, (parts, n, h, width, c))
@@ -108,8 +109,8 @@ class Pipeline:
         r, s = size
         if not suits((k, r, s, c)):
             return cuda.conv2d_weight_grad(as_array(x), as_array(y), stride, padding, size)
-        read_x = in_copies(x, self.format)
-        read_y = in_copies(as_array(y) if read_x.pending else y, self.format)  # a block has one table
+        read_x = in_format(x, self.format)
+        read_y = in_format(as_array(y) if read_x.pending else y, self.format)  # a block has one table
         columns = r * s * self.format.in_copies(c)
         tile, parts = plan(k, columns, n * p * q, 1, multiprocessors(read_x.pixels), self.format)
         w = empty(read_x.pixels, (parts, k, r, s, c))

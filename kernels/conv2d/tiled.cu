@@ -2,7 +2,7 @@
 //           with i = p stride + r - padding and j = q stride + s - padding; outside its picture x is 0
 //
 // Shapes  x (N,H,W,C)  w (K,R,S,C)  y (N,P,Q,K); float32, C-contiguous
-//         Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
+//         compile-time constants: TILE (tiled.py). Pixels (N H W, N P Q) are counted in int, elements in 64 bits.
 //
 // The idea over naive.cu: each derivative is a matrix product, out[row][column] = sum over d of a[row][d] b[d][column]
 // (the table in conv2d.cu says of what), and TILE threads of a block want the same number. So a block brings it from
@@ -14,7 +14,8 @@
 //         Where a tile is filled with lanes PITCH apart, two of a warp share a bank.
 // Sums    every output is summed by one thread, by ascending d
 
-constexpr int TILE = 16;
+#include "phase.cuh"
+
 constexpr int PITCH = TILE + 1;  // floats from line to line in shared memory
 
 struct Pixel {
@@ -39,7 +40,7 @@ __device__ void add_tiles(const float (*a)[PITCH], const float (*b)[PITCH], floa
 
 // ---- conv2d: y = dT/dy ----------------------------------------------------------------------------------------------
 // Launch  grid (tiles of N P Q, tiles of K), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ w,  // (K,R,S,C), that is (K, depth)
     float* __restrict__ y,        // (N,P,Q,K), that is (rows, K)
@@ -65,27 +66,21 @@ extern "C" __global__ void __launch_bounds__(256) conv2d(
 }
 
 // ---- conv2d_transpose: x = dT/dx ------------------------------------------------------------------------------------
-// The phases are those of conv2d.cu: rows of x with one remainder r0 of i + padding meet the r = r0, r0 + stride, ...
+// A block's pixels are of one phase (phase.cuh), so that the same taps count for all.
 // Launch  grid (tiles of the largest phase's pixels, tiles of C, stride^2 phases), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d_transpose(
     const float* __restrict__ y,  // (N,P,Q,K)
     const float* __restrict__ w,  // (K,R,S,C)
     float* __restrict__ x,        // (N,H,W,C)
     int N, int H, int W, int C, int P, int Q, int K, int R, int S, int stride, int padding) {
     __shared__ float a[TILE][PITCH], b[TILE][PITCH];
-    const int r0 = blockIdx.z / stride, s0 = blockIdx.z % stride;
-    const int i0 = ((r0 - padding) % stride + stride) % stride;  // the phase's first row of x
-    const int j0 = ((s0 - padding) % stride + stride) % stride;  // its first column of x
-    const int height = (H - i0 + stride - 1) / stride;           // its rows i0, i0 + stride, ... < H
-    const int width = (W - j0 + stride - 1) / stride;            // its columns j0, j0 + stride, ... < W
-    const int taps_r = (R - r0 + stride - 1) / stride;           // r0, r0 + stride, ... < R
-    const int taps_s = (S - s0 + stride - 1) / stride;           // s0, s0 + stride, ... < S
-    const int rows = N * height * width, depth = taps_r * taps_s * K;
+    const Phase phase = phase_of(blockIdx.z, stride, padding, H, W, R, S);
+    const int taps_s = phase.taps_s, rows = N * phase.height * phase.width, depth = phase.taps_r * taps_s * K;
     const int row = blockIdx.x * TILE + threadIdx.y, c = blockIdx.y * TILE + threadIdx.x;
     if (blockIdx.x * TILE >= rows) return;  // the grid has the largest phase's size; all threads return or none
 
-    const Pixel out = pixel_at(row, height, width);
-    const int i = i0 + out.i * stride, j = j0 + out.j * stride;
+    const Pixel out = pixel_at(row, phase.height, phase.width);
+    const int i = phase.i0 + out.i * stride, j = phase.j0 + out.j * stride;
     float sum = 0.0f;
     for (int d0 = 0; d0 < depth; d0 += TILE) {
         const int d = d0 + threadIdx.x, k = d % K;  // of a
@@ -94,7 +89,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
         a[threadIdx.y][threadIdx.x] = inside ? y[offset(out.n, p, q, P, Q, K) + k] : 0.0f;
 
         const int e = d0 + threadIdx.y;  // d of b, whose neighbouring threads have neighbouring c
-        const int r = r0 + e / K / taps_s * stride, s = s0 + e / K % taps_s * stride;
+        const int r = phase.r0 + e / K / taps_s * stride, s = phase.s0 + e / K % taps_s * stride;
         b[threadIdx.y][threadIdx.x] = e < depth && c < C ? w[offset(e % K, r, s, R, S, C) + c] : 0.0f;
         __syncthreads();  // the tiles are full
         add_tiles(a, b, sum);
@@ -105,7 +100,7 @@ extern "C" __global__ void __launch_bounds__(256) conv2d_transpose(
 
 // ---- conv2d_weight_grad: w = dT/dw ----------------------------------------------------------------------------------
 // Launch  grid (tiles of R S C, tiles of K), block (TILE, TILE)
-extern "C" __global__ void __launch_bounds__(256) conv2d_weight_grad(
+extern "C" __global__ void __launch_bounds__(TILE * TILE) conv2d_weight_grad(
     const float* __restrict__ x,  // (N,H,W,C)
     const float* __restrict__ y,  // (N,P,Q,K), that is (depth, K)
     float* __restrict__ w,        // (K,R,S,C), that is (K, columns)

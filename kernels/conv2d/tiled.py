@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
+from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
 from kernels.launch import Source, empty
 
@@ -15,18 +16,19 @@ __all__ = [
 ]
 
 SOURCE = Source(__package__, "tiled.cu")
-BLOCK = (16, 16)
-TILE = 16  # rows and columns of the output that a block makes
+TILE = 16  # rows and columns of the output that a block makes, a thread an element: 256 threads
+BLOCK = (TILE, TILE)
 
 
 def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
-    p, q = (h + 2 * padding - r) // stride + 1, (width + 2 * padding - s) // stride + 1
+    p, q = output_size(x.shape, w.shape, stride, padding)
     y = empty(x, (n, p, q, k))
     grid = (tiles(n * p * q), tiles(k))
-    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, n, h, width, c, p, q, k, r, s, stride, padding)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d", grid, BLOCK, x, w, y, *numbers, TILE=TILE)
     return y
 
 
@@ -36,9 +38,9 @@ def conv2d_transpose(y, w, stride, padding, size):
     _, r, s, c = w.shape
     h, width = size
     x = empty(y, (n, h, width, c))
-    pixels = n * -(-h // stride) * -(-width // stride)  # of the largest phase
-    grid = (tiles(pixels), tiles(c), stride * stride)
-    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, n, h, width, c, p, q, k, r, s, stride, padding)
+    grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d_transpose", grid, BLOCK, y, w, x, *numbers, TILE=TILE)
     return x
 
 
@@ -49,7 +51,8 @@ def conv2d_weight_grad(x, y, stride, padding, size):
     r, s = size
     w = empty(x, (k, r, s, c))
     grid = (tiles(r * s * c), tiles(k))
-    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, n, h, width, c, p, q, k, r, s, stride, padding)
+    numbers = n, h, width, c, p, q, k, r, s, stride, padding
+    SOURCE.launch("conv2d_weight_grad", grid, BLOCK, x, y, w, *numbers, TILE=TILE)
     return w
 
 

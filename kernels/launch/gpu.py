@@ -122,7 +122,7 @@ def memory() -> int:
     return sum(pool.total_bytes() for pool in (cupy.get_default_memory_pool(), *(graph.pool for graph in _graphs)))
 
 
-def room() -> int:
+def free_memory() -> int:
     """Bytes that are free on the GPU."""
     return cupy.cuda.runtime.memGetInfo()[0]
 

@@ -7,11 +7,12 @@ from math import prod
 
 from kernels.elementwise.cuda import walk
 from kernels.launch import Source, elements, empty, multiprocessors
+from kernels.launch.elements import BLOCK
 
 __all__ = ["broadcast_to", "mean", "sum"]
 
 SOURCE = Source(__package__, "sum.cu")
-BLOCK, AHEAD = 256, 16  # threads; numbers that each loads before it adds them
+AHEAD = 16  # numbers that a thread loads before it adds them: enough under way (sum.cu)
 RESIDENT = 2  # blocks with which a multiprocessor has enough under way
 WAITS = 4  # times at least that a thread of a part loads so many
 
@@ -54,12 +55,12 @@ def sum_run(x, run, mean=False):
 
 def launch(x, y, a, b, c, parts, divisor):
     """y (parts,A,C), of x (A,B,C)."""
-    lanes = lanes_of(b, c)
-    grid = (a * -(-c // lanes), parts)
-    SOURCE.launch("sum", grid, (lanes, BLOCK // lanes), x, y, a, b, c, -(-b // parts), divisor)
+    columns = columns_of(b, c)
+    grid = (a * -(-c // columns), parts)
+    SOURCE.launch("sum", grid, (columns, BLOCK // columns), x, y, a, b, c, -(-b // parts), divisor, AHEAD=AHEAD)
 
 
-def lanes_of(b, c):
+def columns_of(b, c):
     """How many columns a block has. Eight threads, or fewer, share one, unless there are not so many columns."""
     threads = min(8, power_of_two(-(-b // AHEAD)))
     return min(BLOCK // threads, power_of_two(c))
@@ -67,9 +68,9 @@ def lanes_of(b, c):
 
 def parts_of(a, b, c, multiprocessors):
     """In how many parts sums of b are made: blocks for all multiprocessors, unless their threads would have little."""
-    lanes = lanes_of(b, c)
-    blocks = a * -(-c // lanes)
-    return max(1, min(-(-RESIDENT * multiprocessors // blocks), b // (WAITS * AHEAD * (BLOCK // lanes))))
+    columns = columns_of(b, c)
+    blocks = a * -(-c // columns)
+    return max(1, min(-(-RESIDENT * multiprocessors // blocks), b // (WAITS * AHEAD * (BLOCK // columns))))
 
 
 def power_of_two(n):
@@ -80,5 +81,5 @@ def power_of_two(n):
 def broadcast_to(x, shape):
     """x repeated to `shape` by NumPy's broadcasting, in memory of its own."""
     y = empty(x, shape)
-    SOURCE.launch("broadcast_to", *elements(y.size), x, y, y.size, *walk(x.shape, y.shape))
+    SOURCE.launch("broadcast_to", *elements(y.size), x, y, y.size, *walk(x.shape, y.shape), AHEAD=AHEAD)
     return y

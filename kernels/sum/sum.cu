@@ -1,23 +1,22 @@
 // sum.cu: y[a, c] = sum over b of x[a, b, c], their mean, and the broadcast back      (minigan/ops/sum.py)
 //
 // Shapes  as each kernel says; float32, C-contiguous
+//         compile-time constants: AHEAD (cuda.py)
 #include "../elementwise/broadcast.cuh"
 #include "../launch/elements.cuh"
 
 // ---- sum ------------------------------------------------------------------------------------------------------------
 // y[part, a, c] = the sum over a part of b, `step` long, divided by `divisor`: 1, or for a mean how many b there are.
-// Block   (lanes, BLOCK / lanes): thread (tx, ty) has column tx of a tile of `lanes` columns and begins at b = ty.
+// Block   (columns, BLOCK / columns): thread (tx, ty) has column tx of a tile of so many, and begins at b = ty.
 //         Neighbouring threads read neighbouring floats, across the columns if C is large and along b if C is 1. The
 //         shorter the sum and the more columns, the fewer threads share one: cuda.py.
-// Launch  grid (A * tiles of C, parts), block (lanes, BLOCK / lanes)
+// Launch  grid (A * tiles of C, parts), block (columns, BLOCK / columns)
 // Shared  partial (BLOCK,): 1024 bytes; neighbouring threads read neighbouring floats: no bank conflict
 // Sums    thread ty adds b = ty, ty + blockDim.y, ... of its part in this order; then a tree over ty: the lower half
 //         takes the upper, and so on. Parts are added up by a second launch, for which they are b.
 // Napkin  4 bytes for an addition. 2 blocks a multiprocessor, with AHEAD floats a thread under way, have 32 KB under way,
 //         where 25 are needed (launch/elements.cuh). A second launch takes as long as three of its waits for memory: cuda.py
 //         makes parts only if each waits four times or more.
-constexpr int AHEAD = 16;
-
 extern "C" __global__ void __launch_bounds__(BLOCK) sum(
     const float* __restrict__ x,  // (A,B,C)
     float* __restrict__ y,        // (parts,A,C)

@@ -98,7 +98,7 @@ class Conv2dWeightGrad(_Derivative):
 
 def read_twice(g: Tensor) -> Tensor:
     """A picture's gradient, for two kernels that are about to read it; where they copy it first, one copy is enough."""
-    return Tensor(kernels.Shared(g.data), g.device) if g.device.rounds_first and not g.requires_grad else g
+    return Tensor(kernels.RoundedOnce(g.data), g.device) if g.device.rounds_first and not g.requires_grad else g
 
 
 def conv2d(x: Tensor, w: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
