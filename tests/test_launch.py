@@ -376,6 +376,18 @@ def test_what_cupy_is_handed(monkeypatch, nvrtc, tmp_path):
         launch(x, X, 6, 0.5, 1)
 
 
+def test_a_step_that_is_sent_a_few_numbers_waits_for_nothing(monkeypatch, nvrtc):
+    """They go through page-locked memory, in the stream's order. CuPy keeps such memory: many go through CUDA's."""
+    cupy, events = fake_cupy([], []), []
+    cupy.asarray = lambda values: events.append(f"locked {values.shape}") or values
+    cupy.empty = lambda shape, dtype: types.SimpleNamespace(set=lambda *_: events.append(f"set {shape}"))
+    gpu = gpu_with(monkeypatch, cupy)
+    monkeypatch.setattr(FakeStream, "synchronize", lambda stream: events.append("wait"), raising=False)
+    for shape in ((64,), (), (1 << 18,), ((1 << 18) + 1,)):
+        gpu.array(np.zeros(shape, np.float32))
+    assert events == ["locked (64,)", "locked (1,)", "locked (262144,)", "set (262145,)", "wait"]
+
+
 def test_a_kernel_is_allowed_the_most_shared_memory_that_was_asked_for(monkeypatch, nvrtc, tmp_path):
     """Beyond 48 KiB a kernel must ask. What it is allowed is one number for all of its launches, and never shrinks."""
     launches = []

@@ -2,8 +2,8 @@
 
 All that is asked of the GPU goes through one stream, and so is done in the order in which it was asked for: kernels,
 repeated graphs and copies; but within a graph kernels wait only for those that they must. Only what is sent travels in
-a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it makes or reads
-an array, or asks for one that it has fetched, and where it sends one while two before it are on their way.
+a stream beside it, and the two wait for each other's events. Python goes on meanwhile. It waits where it makes a large
+array, reads one, or asks for one that it has fetched, and where it sends one while two before it are on their way.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ def _major() -> int:
 
 
 MAJOR = _major()
+LOCKED = 1 << 20  # bytes of an array that is sent through page-locked memory of CuPy's
 STREAM = cupy.cuda.Stream(non_blocking=True)  # not the default one, on which nothing can be captured
 STREAM.use()
 BRANCHES = (
@@ -62,10 +63,12 @@ _graphs = weakref.WeakSet()
 def array(values) -> cupy.ndarray:
     """A NumPy array copied to the GPU, C-contiguous; the values are the caller's again when it returns.
 
-    CUDA takes them through page-locked memory of its own, a piece at a time. `cupy.asarray` would lock as much as they
-    have, for good, and write a single number with a kernel that CuPy has to compile.
+    Few bytes, such as a step is sent, CuPy copies to page-locked memory, and nobody waits. It keeps that memory, and so
+    many bytes go through CUDA's own, a piece at a time.
     """
     values = np.asarray(values, order="C")
+    if values.nbytes <= LOCKED:
+        return cupy.asarray(values.reshape(-1)).reshape(values.shape)  # of no axes, CuPy would compile a kernel
     made = cupy.empty(values.shape, values.dtype)
     made.set(values, STREAM)
     STREAM.synchronize()  # CUDA may still be reading them

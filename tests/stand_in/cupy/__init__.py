@@ -154,6 +154,16 @@ def empty(shape: tuple[int, ...], dtype=np.float32) -> ndarray:
     return ndarray(block.memory[:size].view(dtype).reshape(shape), block)
 
 
+def asarray(values: np.ndarray) -> ndarray:
+    """Of numbers of the host, through page-locked memory that is kept: few, and not one by itself, which is `fill`."""
+    _not_captured()
+    assert values.ndim
+    assert values.nbytes <= 1 << 20
+    array = empty(values.shape, values.dtype)
+    array._values[...] = values
+    return array
+
+
 def asnumpy(array: ndarray) -> np.ndarray:
     """To the host."""
     _not_captured()
