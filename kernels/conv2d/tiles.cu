@@ -105,7 +105,7 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
 // ---- from_points ----------------------------------------------------------------------------------------------------
 // The adjoint: matrixᵀ · points · matrix of every tile, and tiles that overlap are added up. A thread makes the STEP x
 // STEP folded pixels of one `place`, out of the REACH x REACH tiles that cover it, the nearest first: of each only the
-// part that lies there. So a tile's points are read by up to REACH² threads, most of them of one block.
+// part that lies there. So a tile's points are read by up to REACH² threads, at least half of them of one block.
 // Launch  grid (eights of places, thirty-twos of fold² C), block (32, 8)
 extern "C" __global__ void __launch_bounds__(256) from_points(
     const float* __restrict__ points,  // (POINTS²,N,rows,columns,fold²,C), that is (POINTS, POINTS, tiles, channels)
