@@ -122,22 +122,22 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, 
     begin();
     landed(stages[0], bits >> (STAGES - 2) * BITS_OF_A_FILL);
     const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
-    int now = 0, next = STAGES - 1;  // t and t + STAGES - 1, modulo STAGES
+    int now = 0, before = STAGES - 1;  // t and t - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
         wait_copies<STAGES - 2>();
         __syncthreads();
 #pragma unroll
         for (int d = 0; d < EARLY; d += SLICE)
             multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
-        bits = bits << BITS_OF_A_FILL | fill(stages[next], t + STAGES - 1 < tiles);
+        bits = bits << BITS_OF_A_FILL | fill(stages[before], t + STAGES - 1 < tiles);
         close_copies();  // of zeros too, so that their number says which tile is there
         const int soon = now + 1 == STAGES ? 0 : now + 1;  // t + 1, modulo STAGES
         landed(stages[soon], bits >> (STAGES - 2) * BITS_OF_A_FILL);
 #pragma unroll UNROLLED
         for (int d = EARLY; d < DEPTH; d += SLICE)
             multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
+        before = now;
         now = soon;
-        next = next + 1 == STAGES ? 0 : next + 1;
     }
     wait_copies<0>();  // no thread ends while zeros of its are still under way
 }
