@@ -15,6 +15,7 @@ import numpy as np
 from benchmarks import ceilings
 from benchmarks.clocks import CupyClock, TorchClock
 from benchmarks.contest import Contestant, Ended
+from benchmarks.gpu_table import in_a_line
 from minigan.errors import UserError
 
 __all__ = ["of_card", "of_device", "of_host"]
@@ -90,14 +91,14 @@ def of_card(peer: str, precisions: tuple[str, ...]) -> tuple[dict[str, float], s
             with Contestant("ceilings", TorchCeilings) as contestant:
                 return {name: contestant.turn(name, pause=0, limit=LIMIT) for name in names}, "cuBLAS through PyTorch"
         except Ended as error:
-            print(f"{error}: CuPy measures the ceilings instead")
+            print(f"{in_a_line(str(error))}: CuPy measures the ceilings instead")
     found = {}
     for name in names:
         try:
             with Contestant(f"ceiling {name}", CupyCeilings, name) as contestant:
                 found[name] = contestant.turn(name, pause=0, limit=LIMIT)
         except Ended as error:
-            why = str(error).partition("\n")[0]
+            why = in_a_line(str(error))
             raise UserError(f"{why}: it is measured with cuBLAS: pip install 'minigan[peers]'") from error
     return found, "cuBLAS through CuPy, bf16 at the rate of fp16"
 

@@ -183,12 +183,13 @@ def heat_of(
         for seat in seats:
             stack.enter_context(seat.contestant)  # all processes start at once
         warm = time.perf_counter() + WARMING * (until - time.perf_counter())
-        compiling = [seat for seat in seats if seat.entry.way == COMPILED]
-        for seat in compiling:
+        compilers = [seat for seat in seats if seat.entry.way == COMPILED]
+        for seat in compilers:
             seat.ask("first", z, WARM_UP)
-        for seat in [*(seat for seat in seats if seat not in compiling), *compiling]:
-            if seat not in compiling:
-                seat.ask("first", z, WARM_UP)
+        for seat in (seat for seat in seats if seat.entry.way != COMPILED):
+            seat.ask("first", z, WARM_UP)
+            seat.check(seat.answer(warm), right, loss_bounds(settings)[seat.entry.precision])
+        for seat in compilers:
             seat.check(seat.answer(warm), right, loss_bounds(settings)[seat.entry.precision])
 
         for _ in range(1 + rounds):
