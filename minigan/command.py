@@ -14,15 +14,20 @@ __all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run it. Bad input ends the program with one line on stderr and status 2; Ctrl-C with status 130.
+    """Run it. Bad input, or too much of it for the memory, ends the program with one line on stderr and status 2.
 
-    When nobody reads stdout any more, as behind `| head -1`, it ends with 141 and no word, as other programs do.
+    Ctrl-C ends it with status 130. When nobody reads stdout any more, as behind `| head -1`, it ends with 141 and no
+    word, as other programs do.
     """
     sys.stdout.reconfigure(line_buffering=True)  # in a log file too, a line is there when it is printed
     try:
         command()
     except (UserError, kernels.DeviceError) as error:
         print(f"minigan: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except MemoryError as error:
+        asked = f" ({error})" if str(error) else ""
+        print(f"minigan: error: the memory is at its end{asked}: take fewer pictures, or smaller ones", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere

@@ -264,6 +264,18 @@ def test_no_cupy(monkeypatch):
         import_gpu()
 
 
+def test_a_gpu_that_cannot_be_used(monkeypatch, nvrtc):
+    """It is not there, or others have taken all of its memory: the line says which."""
+    cupy = fake_cupy([], [])
+
+    def free(address):
+        raise NoMemory("cudaErrorMemoryAllocation: out of memory")
+
+    cupy.cuda.runtime.free = free
+    with pytest.raises(kernels.DeviceError, match=r"cuda: needs an NVIDIA GPU .*\(cudaErrorMemoryAllocation"):
+        gpu_with(monkeypatch, cupy)
+
+
 class FakeArray(np.ndarray):
     """Stands for an array on the GPU."""
 
@@ -299,6 +311,18 @@ class FakePool:
 
     def total_bytes(self):
         return 1000
+
+
+class FakeError(RuntimeError):
+    """Stands for an error of CUDA's."""
+
+    status = None
+
+
+class NoMemory(FakeError):
+    """The one that says that there is none left."""
+
+    status = 2
 
 
 def fake_cupy(launches, events):
@@ -342,11 +366,13 @@ def fake_cupy(launches, events):
     cupy.get_default_memory_pool = FakePool
     cupy.cuda = types.SimpleNamespace(
         runtime=types.SimpleNamespace(
-            getDeviceCount=lambda: 1,
+            free=lambda address: None,
             getDevice=lambda: 0,
             runtimeGetVersion=lambda: 13000,
-            CUDARuntimeError=RuntimeError,
+            CUDARuntimeError=FakeError,
+            errorMemoryAllocation=NoMemory.status,
         ),
+        driver=types.SimpleNamespace(CUDADriverError=FakeError),
         Stream=functools.partial(FakeStream, events),
         Event=lambda **_: None,
         MemoryPool=FakePool,
@@ -397,6 +423,30 @@ def test_a_kernel_is_allowed_the_most_shared_memory_that_was_asked_for(monkeypat
     for shared in (60_000, 50_000, 60_000, 70_000, 1000, 60_000):
         launch(x, x, 6, 0.5, 1, shared=shared)
     assert [most for *_, most in launches] == [60_000, 60_000, 60_000, 70_000, 70_000, 70_000]
+
+
+@pytest.mark.parametrize(("error", "raised"), [(NoMemory, MemoryError), (FakeError, FakeError)])
+def test_no_memory_for_what_is_no_array(monkeypatch, nvrtc, tmp_path, error, raised):
+    """Machine code, a launch and a graph need memory too: its end is a MemoryError, and what else CUDA says is not."""
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / name)
+    gpu = gpu_with(monkeypatch, fake_cupy([], []))
+
+    def fail(*_, **__):
+        raise error("as CUDA says it")
+
+    monkeypatch.setattr(FakeStream, "end_capture", lambda stream: types.SimpleNamespace(launch=fail))
+    repeated = gpu.GpuGraph(lambda: None)
+    repeated()
+    monkeypatch.setattr(gpu.cupy, "RawModule", fail)
+    x = X.view(FakeArray)
+    for asked in (repeated, lambda: launch(x, x, 6, 0.5, 1)):
+        with pytest.raises(raised, match="as CUDA says it"):
+            asked()
+    monkeypatch.setattr(FakeStream, "end_capture", fail)
+    captured = gpu.GpuGraph(lambda: None)
+    captured()
+    with pytest.raises(raised, match="as CUDA says it"):
+        captured()
 
 
 def test_a_graph_of_cupy(monkeypatch, nvrtc):

@@ -37,10 +37,10 @@ def _major() -> int:
 
     Raises
     ------
-    DeviceError: CuPy finds no GPU, or NVRTC is not installed beside it.
+    DeviceError: CuPy finds no GPU that it can use, or NVRTC is not installed beside it.
     """
     try:
-        cupy.cuda.runtime.getDeviceCount()
+        cupy.cuda.runtime.free(0)  # nothing: but to be asked for anything, a GPU must be there, and have some memory
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise DeviceError(f"cuda: needs an NVIDIA GPU and its driver ({error})") from error
     major = cupy.cuda.runtime.runtimeGetVersion() // 1000
@@ -130,6 +130,24 @@ def free_memory() -> int:
     return cupy.cuda.runtime.memGetInfo()[0]
 
 
+def _or_memory_error(ask: Callable) -> Callable:
+    """A function that asks CUDA for what is no array, machine code, a graph, a launch: that needs memory as well.
+
+    Where there is none left it raises MemoryError, as CuPy's pools do for arrays.
+    """
+
+    @functools.wraps(ask)
+    def asked(*arguments):
+        try:
+            return ask(*arguments)
+        except (cupy.cuda.runtime.CUDARuntimeError, cupy.cuda.driver.CUDADriverError) as error:
+            if error.status != cupy.cuda.runtime.errorMemoryAllocation:  # the driver has the same number for it
+                raise
+            raise MemoryError(str(error)) from error
+
+    return asked
+
+
 class GpuGraph(Graph):
     """A CUDA graph. It holds no array: its memory is a pool of its own, which lives as long as it does."""
 
@@ -145,6 +163,7 @@ class GpuGraph(Graph):
     def arena(self):
         return cupy.cuda.using_allocator(self.pool.malloc)
 
+    @_or_memory_error
     def capture(self):
         STREAM.begin_capture()
         branches = Branches()
@@ -156,7 +175,7 @@ class GpuGraph(Graph):
                 branches.join()
             finally:
                 graph = STREAM.end_capture()
-        return result, lambda: graph.launch(STREAM)
+        return result, _or_memory_error(lambda: graph.launch(STREAM))
 
 
 class Branches:
@@ -228,6 +247,7 @@ def _function(source, kernel: str, defines: frozenset, shared: int, device: int)
     return function
 
 
+@_or_memory_error
 def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset) -> None:
     """Start one kernel on the current stream; it runs while Python goes on."""
     handed = tuple(

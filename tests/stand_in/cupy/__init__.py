@@ -380,8 +380,12 @@ class RawKernel:
 # ---- the card --------------------------------------------------------------------------------------------------------
 
 
-class CUDARuntimeError(RuntimeError):
-    """What CUDA raises."""
+class CUDAError(RuntimeError):
+    """What CUDA raises, its runtime and its driver."""
+
+    def __init__(self, status: int):
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class Device:
@@ -399,11 +403,13 @@ cuda = SimpleNamespace(
     Stream=Stream,
     get_elapsed_time=lambda start, end: max(1e-3, 1e3 * (end.time - start.time)),
     using_allocator=_using_allocator,
+    driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (CUDAError,), {})),
     runtime=SimpleNamespace(
-        CUDARuntimeError=CUDARuntimeError,
+        CUDARuntimeError=type("CUDARuntimeError", (CUDAError,), {}),
+        errorMemoryAllocation=2,
+        free=lambda address: None,
         deviceSynchronize=_not_captured,
         getDevice=lambda: 0,
-        getDeviceCount=lambda: 1,
         memGetInfo=lambda: (MEMORY - MemoryPool.held, MEMORY),
         runtimeGetVersion=lambda: 1000 * nvrtc.newest(),
     ),
