@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import math
 import sys
 from types import SimpleNamespace
 
@@ -262,6 +263,21 @@ def test_the_plan_is_the_fastest(format, seed):
                 if clocks(tile, parts, *sizes) < fastest:
                     blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
                     assert blocks > 4 * 132, (tile, parts)  # which is more than wait for a multiprocessor
+
+
+@pytest.mark.parametrize("window", [3, 4, 5])
+def test_the_plan_is_asked_with_the_work_that_is_done(monkeypatch, window):
+    """Rows times columns times depth times phases is how many multiplications the trilinear form has, all derivatives
+    alike. Of an odd window the phases of conv2d_transpose differ in their taps."""
+    asked = []
+    monkeypatch.setattr(pipeline, "plan", lambda *sizes: asked.append(math.prod(sizes[:4])) or plan(*sizes))
+    n, p, k, c, where = 2, 8, 8, 4, (2, (window - 1) // 2)
+    x, y, w = (np.empty(shape, np.float32) for shape in ((n, 2 * p, 2 * p, c), (n, p, p, k), (k, window, window, c)))
+    with recording():
+        tf32.conv2d(x, w, *where)
+        tf32.conv2d_transpose(y, w, *where, (2 * p, 2 * p))
+        tf32.conv2d_weight_grad(x, y, *where, (window, window))
+    assert asked == 3 * [n * p * p * k * window * window * c]
 
 
 def test_a_pixel_is_spread_without_a_vain_multiplication(emulated):

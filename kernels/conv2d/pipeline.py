@@ -85,9 +85,9 @@ class Pipeline:
         _, r, s, c = w.shape
         h, width = size
         phases, pixels = stride * stride, largest_phase(n, size, stride)
-        taps = -(-r // stride) * -(-s // stride)
         read, filters = in_format(y, self.format), in_format(w, self.format).pixels
-        sizes = pixels, c, taps * self.format.in_copies(k), phases
+        depth = -(-r * s * self.format.in_copies(k) // phases)  # of 5 x 5 taps a phase has 9, 6, 6 or 4: their mean
+        sizes = pixels, c, depth, phases
         tile, parts = plan(*sizes, multiprocessors(filters), self.format, read.table(k))
         x = empty(w, (parts, n, h, width, c))
         grid = (-(-pixels // tile.rows), -(-c // tile.columns), phases * parts)
