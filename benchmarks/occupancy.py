@@ -47,9 +47,7 @@ MULTIPROCESSORS = {
     "sm_120": Multiprocessor(1536, 24, 100 << 10, 1 << 10),
 }
 
-OLDER = ("sm_75",)  # than sm_80, whose copies the upper rungs of convolution need
-# What `kernels.device` does there, by --conv.
-OF_OLDER = {"auto": "registers", "direct": "registers", "naive": "naive", "tiled": "tiled", "registers": "registers"}
+OLDER = ("sm_75",)  # than sm_80
 
 
 def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> tuple[int, str]:
@@ -67,9 +65,12 @@ def resident(usage: Usage, launch: Launch, has: Multiprocessor) -> tuple[int, st
     return held, ", ".join(name for name, blocks in enough_for.items() if blocks == held)
 
 
-def launches(preset: str, conv: str, precision: str, multiprocessors: int) -> list[Launch]:
-    """What a training step launches on a GPU with so many multiprocessors, as `ordered` has it."""
-    device = recorder(kernels.convolution("emulated", conv, precision))
+def launches(preset: str, conv2d: str, multiprocessors: int) -> list[Launch]:
+    """What a training step launches on a GPU with so many multiprocessors, as `ordered` has it.
+
+    conv2d: the module of kernels/conv2d with which it convolves.
+    """
+    device = recorder(conv2d)
     settings = options.new_settings(options.parse(["--preset", preset]))
     with recording() as launched, host.emulation(multiprocessors=multiprocessors):
         game = Game(settings, device)
@@ -126,11 +127,15 @@ def main(arguments: list[str] | None = None) -> None:
         "--multiprocessors", type=options.whole(1), default=132, metavar="N", help="of the GPU (default 132, an H200's)"
     )
     given = parser.parse_args(arguments)
-    conv = OF_OLDER.get(given.conv) if given.architecture in OLDER else given.conv
-    if conv is None:
-        raise UserError(f"--conv {given.conv}: {given.architecture} cannot: choose one of {', '.join(OF_OLDER)}")
-    precision = given.precision or ("tf32" if "tf32" in kernels.precisions("emulated", conv) else "fp32")
-    launched = launches(given.preset, conv, precision, given.multiprocessors)
+    ways = kernels.ways_of_gpu(given.architecture not in OLDER)
+    if given.conv not in ways:
+        raise UserError(f"--conv {given.conv}: {given.architecture} cannot: choose one of {', '.join(ways)}")
+    precisions = ways[given.conv]
+    precision = given.precision or ("tf32" if "tf32" in precisions else "fp32")
+    if precision not in precisions:
+        known = " or ".join(precisions)
+        raise UserError(f"--precision {precision}: --conv {given.conv} is in {known} on {given.architecture}")
+    launched = launches(given.preset, precisions[precision], given.multiprocessors)
     print(f"{given.preset}, {precision}, {given.architecture}, {given.multiprocessors} multiprocessors\n")
     print(table(launched, given.architecture))
 

@@ -41,6 +41,7 @@ __all__ = [
     "device",
     "precisions",
     "rooms",
+    "ways_of_gpu",
 ]
 
 
@@ -155,16 +156,24 @@ _TENSOR = {"tf32": "tf32", "bf16": "bf16"}
 _GPU = {"auto": {"fp32": "fp32", **_TENSOR}, "direct": {"fp32": "fp32_direct", **_TENSOR}, **_RUNGS, "tensor": _TENSOR}
 
 
+def ways_of_gpu(tensor_cores: bool) -> dict[str, dict[str, str]]:
+    """By way of convolution and precision, the module of kernels/conv2d that a GPU takes.
+
+    tensor_cores: whether it has those of sm_80, for TF32 and bf16, and its asynchronous copies.
+    """
+    return _GPU if tensor_cores else _OLDER_GPU
+
+
 def _ways_of_cuda() -> dict:
     from kernels.launch import gpu
 
-    return _GPU if gpu.has_tensor_cores() else _OLDER_GPU
+    return ways_of_gpu(gpu.has_tensor_cores())
 
 
 _WAYS = {
     "cuda": _ways_of_cuda,
     "cpu": lambda: {"auto": {"fp32": "cpu"}, "direct": {"fp32": "direct"}},
-    "emulated": lambda: _GPU,
+    "emulated": lambda: ways_of_gpu(tensor_cores=True),
     "reference": lambda: {"auto": {"fp32": "reference"}, "direct": {"fp32": "reference"}},
 }
 DEVICES, CONVOLUTIONS = tuple(_WAYS), tuple(_GPU)

@@ -332,7 +332,7 @@ def test_a_rung_is_no_other_ones_kernels(monkeypatch):
     upper = ["pipelined", "tensor cores", "tensor cores"]
     for call, expected in [(few, lower + upper), (logit, lower)]:
         assert [rung for _, rung in gpu.rungs(call, "emulated", kernels.PRECISIONS)] == expected
-    monkeypatch.setitem(kernels._WAYS, "emulated", lambda: kernels._OLDER_GPU)
+    monkeypatch.setitem(kernels._WAYS, "emulated", lambda: kernels.ways_of_gpu(tensor_cores=False))
     assert [rung for _, rung in gpu.rungs(LARGE[0], "emulated", ["fp32"])] == lower
 
 

@@ -50,10 +50,8 @@ def test_table(nvrtc):
 
 def test_launches():
     """A step on a large GPU takes more than one build of a product, and for its three colours the other paths."""
-    for precision, more in [("fp32", {"winograd.cu"}), ("tf32", set()), ("bf16", set())]:
-        launched = [
-            launch for launch in occupancy.launches("radford64", "auto", precision, 132) if "conv2d" in launch.kernel
-        ]
+    for conv2d, more in [("fp32", {"winograd.cu"}), ("tf32", set()), ("bf16", set())]:
+        launched = [launch for launch in occupancy.launches("radford64", conv2d, 132) if "conv2d" in launch.kernel]
         paths = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
         assert paths == {"conv2d.cu", "few.cu", "pipeline.cu"} | more
         assert len({launch.defines for launch in launched if "product.cuh" in launch.source.text}) > 1
@@ -66,7 +64,7 @@ def test_launches_that_differ_in_shared_memory_alone():
     other = Launch(source, "f", frozenset({("N", 2)}), 128, 32)
     wider = Launch(source, "f", frozenset(), 256, 16)
     assert occupancy.ordered({other, wider, *three}) == [three[1], wider, other]
-    launched = occupancy.launches("radford64", "auto", "tf32", 132)
+    launched = occupancy.launches("radford64", "tf32", 132)
     assert len({launch._replace(shared=0) for launch in launched}) == len(launched)
 
 
@@ -86,7 +84,15 @@ def test_command(nvrtc, capsys, arguments, title, there):
     assert f"\n| {there} |" in said
 
 
-def test_an_old_gpu_has_no_tensor_cores_for_it():
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--conv", "tensor"], "--conv tensor: sm_75 cannot: choose one of auto, direct, naive, tiled, registers"),
+        (["--precision", "tf32"], "--precision tf32: --conv auto is in fp32 on sm_75"),
+    ],
+)
+def test_an_old_gpu_has_no_tensor_cores_for_it(asked, said):
     """One line that says what it has."""
-    with pytest.raises(UserError, match=r"^--conv tensor: sm_75 cannot: choose one of auto, direct, naive, tiled, reg"):
-        occupancy.main(["--architecture", "sm_75", "--conv", "tensor"])
+    with pytest.raises(UserError) as refused:
+        occupancy.main(["--architecture", "sm_75", *asked])
+    assert str(refused.value) == said
