@@ -22,6 +22,7 @@ from kernels.leaky_relu import cuda as rectifying
 
 FILTERS = [(1, 1, 1), (3, 2, 3), (4, 4, 1), (4, 4, 2), (5, 5, 1), (5, 5, 2)]  # (R, S, stride): each is compiled apart
 PRIMES = st.sampled_from([1, 2, 3, 5, 7, 11, 13])
+FOURS = st.sampled_from([1, 4])  # channels come in fours for tensor cores, or they do not
 SHAPES = st.lists(PRIMES, max_size=4).map(tuple)
 ROWS = [
     (1, 1),
@@ -122,7 +123,7 @@ def convolutions(draw):
     r, s, stride = draw(st.sampled_from(FILTERS))
     padding = draw(st.integers(0, min(2, r - 1)))
     h, width = (draw(PRIMES.filter(lambda length, f=f: length + 2 * padding >= f)) for f in (r, s))
-    n, c, k = draw(st.sampled_from([1, 2, 3])), draw(PRIMES), draw(PRIMES)
+    n, (c, k) = draw(st.sampled_from([1, 2, 3])), (draw(PRIMES) * draw(FOURS) for _ in range(2))
     return n, h, width, c, k, (r, s, stride), padding
 
 
@@ -135,6 +136,7 @@ CONVOLUTIONS = [
     (1, 8, 8, 64, 65, (4, 4, 2), 1),
     (2, 7, 9, 12, 68, (3, 2, 3), 1),  # channels in fours, for tensor cores; 72 terms a sum, where a tile has 32
     (3, 6, 10, 68, 4, (4, 4, 2), 1),  # four phases of one size
+    (1, 5, 7, 13, 8, (3, 2, 3), 1),  # pixels of x that do not begin at a multiple of 16 bytes
     (2, 7, 9, 2, 7, (5, 5, 1), 2),
     (3, 9, 7, 1, 64, (5, 5, 2), 2),
 ]

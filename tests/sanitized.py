@@ -1,4 +1,4 @@
-"""Runs kernels under the address sanitizer; test_emulator.py starts it in `host.sanitized_environment()`.
+"""Runs kernels under the sanitizers; test_emulator.py starts it in `host.sanitized_environment()`.
 
 python tests/sanitized.py --all MODULE ...        every kernel of these modules
 python tests/sanitized.py PROGRAM CODE INSTEAD    one program's, with a fault planted in a copy of its .cu

@@ -17,6 +17,7 @@ import sys
 from types import SimpleNamespace
 
 import cases
+import hypothesis
 import numpy as np
 import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
@@ -136,6 +137,19 @@ def test_pipeline(gpu, precision, tile, seed, monkeypatch):
             for kernel in KERNELS:
                 for sizes in some:
                     (check_rounded if precision in FORMATS else check)(device, kernel, arguments(kernel, sizes, seed))
+
+
+@pytest.mark.parametrize("precision", FORMATS)
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_any_sizes(gpu, precision, kernel):
+    """Within the rounding of the operands for whatever sizes Hypothesis finds."""
+
+    @hypothesis.settings(max_examples=20, deadline=None)
+    @hypothesis.given(cases.drawn(kernel))
+    def law(arguments):
+        check_rounded(kernels.device(gpu, precision=precision), kernel, arguments)
+
+    law()
 
 
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)

@@ -283,7 +283,7 @@ APART = [[name] for name in NAMES if "conv2d" in name]  # the slow ones
 
 @pytest.mark.parametrize("names", [*APART, [name for name in NAMES if [name] not in APART]], ids=lambda names: names[0])
 def test_no_kernel_leaves_its_arrays(sanitized, names):
-    """Under the address sanitizer every kernel of every module runs to its end."""
+    """Under the sanitizers every kernel of every module runs to its end."""
     done = sanitized("--all", *names)
     assert done.returncode == 0, done.stderr
     assert [line.split()[1] for line in done.stdout.splitlines()] == names
@@ -313,3 +313,10 @@ def test_missing_guard(sanitized, name, code, instead, error):
     assert f"ERROR: AddressSanitizer: {error}" in done.stderr
     file = re.escape(PROGRAMS[name].source.name)
     assert re.search(rf"#\d+ .* in .* {file}:\d+", done.stderr)
+
+
+def test_misaligned_vector(sanitized):
+    """Four floats that are read at once begin at a multiple of 16 bytes: else a GPU stops, and the host would not."""
+    done = sanitized("conv2d, operand in fp32", "C % 4 == 0", "true")
+    assert done.returncode != 0
+    assert re.search(r"kernels/conv2d/operand.cu:\d+:\d+: runtime error: .* misaligned address .* 16 byte", done.stderr)

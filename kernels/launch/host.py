@@ -27,7 +27,10 @@ OPTIONS = (
     "-U_FORTIFY_SOURCE",     # whose longjmp refuses to change stacks
     "-w",                    # NVRTC's warnings are the ones that count
 )  # fmt: skip
-SANITIZED = ("-fsanitize=address", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED")
+SANITIZED = (
+    "-fsanitize=address,alignment",  # of a float4: a GPU reads none that begins anywhere
+    "-fno-sanitize-recover=alignment", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED",
+)  # fmt: skip
 
 
 class Emulation(NamedTuple):
@@ -37,7 +40,7 @@ class Emulation(NamedTuple):
     ----------
     order: None runs a graph's kernels, blocks, and the threads of a block between barriers, in their order; a seed
         shuffles them.
-    sanitize: whether they are built with the address sanitizer; see `sanitized_environment`.
+    sanitize: whether they are built with sanitizers, of addresses and of alignment; see `sanitized_environment`.
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
     """
 
