@@ -315,8 +315,16 @@ def test_missing_guard(sanitized, name, code, instead, error):
     assert re.search(rf"#\d+ .* in .* {file}:\d+", done.stderr)
 
 
-def test_misaligned_vector(sanitized):
-    """Four floats that are read at once begin at a multiple of 16 bytes: else a GPU stops, and the host would not."""
-    done = sanitized("conv2d, operand in fp32", "C % 4 == 0", "true")
+@pytest.mark.parametrize(
+    ("name", "code", "instead", "error"),
+    [
+        ("conv2d, operand in fp32", "C % 4 == 0", "true", "misaligned address .* requires 16 byte alignment"),
+        ("conv2d, fp32", "1u << (16 + s)", "1u << (32 + s)", "shift exponent 32 is too large"),
+    ],
+)
+def test_what_only_a_gpu_refuses(sanitized, name, code, instead, error):
+    """Four floats that are read at once begin at a multiple of 16 bytes, else a GPU stops; and where a host shifts by
+    32 not at all, it shifts everything out."""
+    done = sanitized(name, code, instead)
     assert done.returncode != 0
-    assert re.search(r"kernels/conv2d/operand.cu:\d+:\d+: runtime error: .* misaligned address .* 16 byte", done.stderr)
+    assert re.search(rf"{re.escape(PROGRAMS[name].source.name)}:\d+:\d+: runtime error: .*{error}", done.stderr)

@@ -28,8 +28,8 @@ OPTIONS = (
     "-w",                    # NVRTC's warnings are the ones that count
 )  # fmt: skip
 SANITIZED = (
-    "-fsanitize=address,alignment",  # of a float4: a GPU reads none that begins anywhere
-    "-fno-sanitize-recover=alignment", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED",
+    "-fsanitize=address,alignment,shift",  # a GPU reads no float4 that begins anywhere, and shifts by 32 otherwise
+    "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-DEMULATED_SANITIZED",
 )  # fmt: skip
 
 
@@ -40,7 +40,8 @@ class Emulation(NamedTuple):
     ----------
     order: None runs a graph's kernels, blocks, and the threads of a block between barriers, in their order; a seed
         shuffles them.
-    sanitize: whether they are built with sanitizers, of addresses and of alignment; see `sanitized_environment`.
+    sanitize: whether they are built with sanitizers, and stop at a read beyond an array, say; see
+        `sanitized_environment`.
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
     """
 
