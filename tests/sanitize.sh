@@ -1,5 +1,6 @@
 #!/bin/sh
-# Every kernel under each tool of NVIDIA's compute-sanitizer, on small cases. Needs a GPU, CuPy and the CUDA toolkit.
+# Every kernel under each tool of NVIDIA's compute-sanitizer, on small cases. Needs a GPU, CuPy, and compute-sanitizer:
+# of the CUDA toolkit, or of `pip install nvidia-cuda-sanitizer-api`, which puts it where no shell looks, but this one.
 # It has not run on a card yet: on `emulated`, the suite itself looks for the same faults (tests/test_emulator.py).
 #
 #   memcheck   accesses outside an array             racecheck  shared memory that two threads touch at the same time
@@ -8,6 +9,7 @@
 # --no-pool: each array is an allocation of its own, or one kernel could run on into another's array unseen.
 set -eu
 cd "$(dirname "$0")/.."
+PATH="$PATH:$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/nvidia/cu13/bin"
 for tool in memcheck racecheck initcheck synccheck; do
     echo "compute-sanitizer: $tool"
     compute-sanitizer --tool "$tool" --error-exitcode 1 \

@@ -69,6 +69,15 @@ class MemoryPool:
         MemoryPool.held += size
 
 
+class NoPool(MemoryPool):
+    """Each array has memory of its own, which goes with it."""
+
+    def malloc(self, size: int) -> Block:
+        """So many bytes or a few more, which nobody held before."""
+        self.free_all_blocks()
+        return super().malloc(size)
+
+
 class Block:
     """A piece of a pool, which has it back when the last array in it is gone."""
 
@@ -145,6 +154,12 @@ def _using_allocator(malloc: Callable) -> Iterator[None]:
         yield
     finally:
         _pool = outer
+
+
+def _set_allocator(malloc: None) -> None:
+    global _pool
+    assert malloc is None
+    _pool = NoPool()
 
 
 def empty(shape: tuple[int, ...], dtype=np.float32) -> ndarray:
@@ -402,6 +417,7 @@ cuda = SimpleNamespace(
     MemoryPool=MemoryPool,
     Stream=Stream,
     get_elapsed_time=lambda start, end: max(1e-3, 1e3 * (end.time - start.time)),
+    set_allocator=_set_allocator,
     using_allocator=_using_allocator,
     driver=SimpleNamespace(CUDADriverError=type("CUDADriverError", (CUDAError,), {})),
     runtime=SimpleNamespace(
