@@ -25,6 +25,7 @@ from kernels.launch import recording
 __all__ = ["Entrant", "Task", "Trials", "Variant", "minigan_player", "torch_player"]
 
 WARM_UP = 2  # calls that are not timed, after the one whose result is checked
+AWAKE = 0.03  # seconds that they take at least: a GPU that had nothing to do meanwhile raises its clock again
 LONG = 1.0  # seconds: a call that takes longer for all rounds is timed in fewer of them, but in FEWEST at least
 FEWEST = 3
 LIMIT = 40.0  # seconds for everything that is done with a call: compile, compute, check, time
@@ -83,8 +84,10 @@ class Player:
         return outcomes, self._fit()
 
     def _seconds(self, compute: Callable, rounds: int) -> list[float]:
-        for _ in range(WARM_UP):
+        calls, begun = 0, time.perf_counter()
+        while calls < WARM_UP or time.perf_counter() - begun < AWAKE:
             self.clock.seconds(compute)
+            calls += 1
         seconds, begun = [], time.perf_counter()
         while len(seconds) < rounds and (len(seconds) < FEWEST or time.perf_counter() - begun < LONG):
             seconds.append(self.clock.seconds(compute))

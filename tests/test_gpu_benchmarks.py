@@ -216,6 +216,23 @@ def outcomes(**faults):
         entrant.close()
 
 
+@pytest.mark.parametrize(("each", "calls"), [(0.0099, 4), (0.5, 2)])
+def test_warming_up(monkeypatch, each, calls):
+    """Two calls are not timed; or as many as take 30 ms, in which a GPU that has waited is at its speed again."""
+    now, right = [0.0], race.exact(CONV2D)
+    monkeypatch.setattr(trial, "time", types.SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def seconds(compute):
+        now[0] += each
+        return now[0]
+
+    player = Player(lambda call, variant: {"minigan": lambda: right}, lambda call, found: found, types.SimpleNamespace())
+    player.clock.seconds, player.clock.wait = seconds, lambda: None
+    found, fit = player(Task(CONV2D, part.part(CONV2D, right), right), Variant(), 3)
+    assert found["minigan"]["seconds"][0] == pytest.approx((calls + 1) * each)
+    assert fit
+
+
 def test_what_fails_costs_its_own_row():
     """A kernel that is wrong, or does not compile, says so in its place; the others are timed."""
     [found, *_], spoilt = outcomes()
