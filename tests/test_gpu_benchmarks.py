@@ -226,8 +226,8 @@ def test_warming_up(monkeypatch, each, calls):
         now[0] += each
         return now[0]
 
-    player = Player(lambda call, variant: {"minigan": lambda: right}, lambda call, found: found, types.SimpleNamespace())
-    player.clock.seconds, player.clock.wait = seconds, lambda: None
+    clock = types.SimpleNamespace(seconds=seconds, wait=lambda: None)
+    player = Player(lambda call, variant: {"minigan": lambda: right}, lambda call, found: found, clock)
     found, fit = player(Task(CONV2D, part.part(CONV2D, right), right), Variant(), 3)
     assert found["minigan"]["seconds"][0] == pytest.approx((calls + 1) * each)
     assert fit
