@@ -14,26 +14,35 @@ __all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run it. Bad input, or too much of it for the memory, ends the program with one line on stderr and status 2.
+    """Run it. What cannot be done ends the program with one line on stderr and status 2.
 
-    Ctrl-C ends it with status 130. When nobody reads stdout any more, as behind `| head -1`, it ends with 141 and no
-    word, as other programs do.
+    That is bad input, too much of it for the memory, and what the system refuses. Ctrl-C ends it with status 130. When
+    nobody reads stdout any more, as behind `| head -1`, it ends with 141 and no word, as other programs do.
     """
-    sys.stdout.reconfigure(line_buffering=True)  # in a log file too, a line is there when it is printed
+    if sys.stdout is None:  # closed: who closed it wants to hear nothing
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    # In a log file too, a line is there when it is printed; and a name that stdout has no letters for can be told.
+    sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         command()
     except (UserError, kernels.DeviceError) as error:
-        print(f"minigan: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
     except MemoryError as error:
         asked = f" ({error})" if str(error) else ""
-        print(f"minigan: error: the memory is at its end{asked}: take fewer pictures, or smaller ones", file=sys.stderr)
-        sys.exit(2)
+        _fail(f"the memory is at its end{asked}: take fewer pictures, or smaller ones")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to be flushed goes nowhere
         sys.exit(141)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"{where}{error.strerror or error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _fail(message: str) -> None:
+    print(f"minigan: error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def choose_device(
