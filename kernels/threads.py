@@ -19,6 +19,7 @@ import hashlib
 import itertools
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,8 @@ from pathlib import Path
 import numba
 import platformdirs
 from threadpoolctl import threadpool_limits
+
+from kernels import DeviceError
 
 __all__ = ["compiled", "cpus", "share", "thread_count", "use_threads"]
 
@@ -45,8 +48,26 @@ def _cache() -> Path:
     return platformdirs.user_cache_path("minigan") / "numba" / digest.hexdigest()[:16]
 
 
-if not numba.config.CACHE_DIR:  # NUMBA_CACHE_DIR says otherwise
-    numba.config.CACHE_DIR = str(_cache())
+def _use_cache() -> None:
+    """Numba keeps machine code there, unless NUMBA_CACHE_DIR says otherwise.
+
+    Raises
+    ------
+    DeviceError: no file can be written there.
+    """
+    if numba.config.CACHE_DIR:
+        return
+    folder = _cache()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        remedy = "set XDG_CACHE_HOME to a folder that can be written"
+        raise DeviceError(f"cpu: {folder}: cannot hold compiled kernels ({error.strerror}): {remedy}") from error
+    numba.config.CACHE_DIR = str(folder)
+
+
+_use_cache()
 
 # Compiled at the first call for its argument types, then kept on disk. Divisions are not checked, as in NumPy, so that
 # several can be done side by side. `fastmath` stays off: no sum is reordered.

@@ -6,8 +6,10 @@ import gc
 import os
 import threading
 import time
+from pathlib import Path
 
 import cases
+import numba
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
@@ -244,3 +246,17 @@ def test_memory_that_is_kept_is_bounded():
     assert store.lent + store.kept <= 6000  # what had waited longest is gone
     store.take_back(large)
     assert store.lent == 0
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    """Machine code is kept where the user's caches are; if that is no folder, one line says which it is, and why."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    threads._use_cache()
+    assert numba.config.CACHE_DIR.startswith(str(tmp_path / "minigan" / "numba"))
+    assert not list(Path(numba.config.CACHE_DIR).iterdir())
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(kernels.DeviceError, match=r"cpu: .*file/minigan/numba/.* \(Not a directory\): set XDG"):
+        threads._use_cache()
