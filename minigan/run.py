@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 import os
 import shutil
@@ -24,6 +25,10 @@ from minigan.sources import printable
 __all__ = ["DOCTOR", "LOG", "Run", "free_folder"]
 
 LOG, DOCTOR = "log.jsonl", "doctor.jsonl"  # files of rows
+FIELDS = {  # that every row has
+    LOG: {"step", "epoch", "seconds", "d_loss", "g_loss", "d_real", "d_fake", "images_per_second"},
+    DOCTOR: {"step", "measures", "notes"},
+}
 LOCK = ("checkpoints/lock", "checkpoints/process")  # by which one process keeps the others out
 
 
@@ -83,6 +88,7 @@ class Run:
         try:
             about = json.loads(path.read_text())
             refuse_newer(path, about.pop("format", None))
+            datetime.datetime.fromisoformat(about["started"])
             return cls(folder, kept_settings(about.pop("settings")), about)
         except OSError as error:
             raise UserError(f"{folder}: no run's folder ({path.name}: {error.strerror}): check the path") from error
@@ -109,6 +115,11 @@ class Run:
         self.about["outcome"] = outcome
         self.configure(self.settings)
 
+    @property
+    def saved(self) -> bool:
+        """Whether it has ended in a way that leaves a checkpoint."""
+        return self.about.get("outcome") in ("done", "stopped", "imported")
+
     def checkpoints(self) -> list[Path]:
         """Every checkpoint, the newest last."""
         return self._of_steps("checkpoints/*.safetensors")
@@ -130,6 +141,8 @@ class Run:
             return found
         if broken:
             raise UserError(f"{broken[0]}, and there is no earlier one: begin a new run")
+        if self.saved:
+            raise UserError(f"{self.folder}: holds no checkpoint any more: put one back, or begin a new run")
         raise UserError(f"{self.folder}: holds no checkpoint yet: train it first")
 
     def checkpoint_at(self, step: int) -> Checkpoint:
@@ -208,13 +221,13 @@ class Run:
 
     def trained_by(self) -> int | None:
         """The number of the process that trains in it now, if one does and its number can be read."""
-        number = self._process()
-        if number is None:
+        number, lock = self._process(), self.folder / "checkpoints" / "lock"
+        if number is None or not lock.exists():
             return None
         try:
-            with filelock.FileLock(self.folder / "checkpoints" / "lock").acquire(timeout=0):
+            with filelock.FileLock(lock).acquire(timeout=0):
                 return None  # that process was killed
-        except filelock.Timeout:
+        except (filelock.Timeout, PermissionError):  # or the folder is another's, and it may have been
             return number
 
     def _process(self) -> int | None:
@@ -250,11 +263,10 @@ class Run:
         """
         path = self.folder / name
         try:
-            return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]
+            lines = path.read_bytes().split(b"\n")[:-1]
         except FileNotFoundError:
             return []
-        except ValueError as error:
-            raise UserError(f"{path}: broken ({error}): delete the line, or the file") from error
+        return [_row(f"{path}: line {number}", line, FIELDS[name]) for number, line in enumerate(lines, 1)]
 
     def rewind(self, step: int, log_every: int) -> int:
         """Forget what an uninterrupted run would not have at `step`; returns the step of the last row that it has.
@@ -307,4 +319,15 @@ class Run:
 
     def _write(self, name: str, text: str) -> None:
         with replacing(self.folder / name) as file:
-            file.write(text.encode())
+            file.write(text.encode(errors="backslashreplace"))  # of a name that is no text
+
+
+def _row(where: str, line: bytes, fields: set[str]) -> dict:
+    """The row that a line holds. Raises UserError unless it has the fields."""
+    try:
+        row = json.loads(line)
+        if missing := fields - row.keys():
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+    except (ValueError, AttributeError) as error:  # the latter, of what has no fields at all
+        raise UserError(f"{where}: broken ({error}): delete it, or the file") from error
+    return row

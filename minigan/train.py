@@ -185,11 +185,11 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             if sampled:
                 game.check(run)
                 background.start(show, run, step, game.sample(), doctor.visit(last=over), look, over)
-            if not graph:  # then the device is not ahead of the host
-                background.finish()
             if saved:
                 save(anyway=over or archived or settings.save_every is not None)
-    run.end("stopped" if interrupt.asked else "done")
+            if not graph:  # then the device is not ahead of the host
+                background.finish()
+    run.end("done" if progress.done == 1 else "stopped")
     progress.end(run)
 
 
@@ -238,10 +238,12 @@ def write_report(run: Run) -> None:
 
 def keep(game: Game, run: Run, progress: Progress, archive_every: int | None, background: Background) -> None:
     """Save a checkpoint, and delete those that it makes old. archive_every: steps after which one stays for good."""
-    background.finish()  # who goes on from it has the samples of before
-    step = game.step_count
-    progress.reporter.say("checkpoint", step=step, path=game.save(run, progress.seconds))
-    run.keep_checkpoints(step, game.settings.keep, archive_every)
+    try:
+        background.finish()  # who goes on from it has the samples of before
+    finally:  # and if something is wrong with those, the step is not lost
+        step = game.step_count
+        progress.reporter.say("checkpoint", step=step, path=game.save(run, progress.seconds))
+        run.keep_checkpoints(step, game.settings.keep, archive_every)
 
 
 def diverged(game: Game, run: Run, step: int) -> UserError:
@@ -358,7 +360,7 @@ def train(arguments: list[str] | None = None) -> None:
         seconds, logged = 0.0, 0
         if given.resume:
             same_pictures(run, pictures, source)
-            if run.checkpoints():  # else it was killed before its first
+            if run.checkpoints() or run.saved:  # else it was killed before its first
                 seconds = game.load(run.newest_checkpoint())
             if settings.epochs is not None and game.step_count >= settings.epochs * batches.per_epoch:
                 raise UserError(

@@ -363,7 +363,10 @@ def test_a_run_without_a_whole_checkpoint(run, capsys, here):
     """The newest is cut short: it is named, and what to do; there is none yet: that is said."""
     folder = here / "run"
     (folder / "checkpoints").mkdir(parents=True)
-    (folder / "config.json").write_bytes((run.folder / "config.json").read_bytes())
+    about = json.loads((run.folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(about))
+    assert f"{folder}: holds no checkpoint any more: put one back" in refusal(capsys, folder)
+    (folder / "config.json").write_text(json.dumps({**about, "outcome": None}))
     assert f"{folder}: holds no checkpoint yet: train it first" in refusal(capsys, folder)
     assert f"{folder}: holds no checkpoint of step 4: train it first" in refusal(capsys, folder, "--checkpoint", 4)
     newest = folder / "checkpoints" / run.checkpoints()[-1].name

@@ -234,7 +234,7 @@ def test_a_broken_row_is_named(tmp_path, capsys, name):
     before = report.write(run).read_bytes()
     with (run.folder / name).open("a") as file:
         file.write('{"step": 4\n')
-    assert f"{name}: broken (" in refused(capsys, report.report, run.folder)
+    assert re.search(rf"{name}: line \d+: broken \(", refused(capsys, report.report, run.folder))
     assert (run.folder / "report.html").read_bytes() == before
 
 

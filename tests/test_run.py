@@ -16,9 +16,11 @@ import pytest
 from minigan import checkpoint, options
 from minigan.checkpoint import FORMAT, Newer
 from minigan.errors import UserError
-from minigan.run import Run, free_folder
+from minigan.run import FIELDS, LOG, Run, free_folder
 
-ROW = {"step": 20, "d_loss": 0.5}
+ROW = dict.fromkeys(FIELDS[LOG], 0.5) | {"step": 20}
+VISIT = {"step": 0, "measures": {}, "notes": []}
+ABOUT = {"started": "2026-11-28T02:00:00+01:00"}
 SETTINGS = options.new_settings(options.parse(["--sample-every", "2"]))
 IMAGES = np.zeros((1, 16, 16, 3), np.float32)
 
@@ -26,7 +28,7 @@ IMAGES = np.zeros((1, 16, 16, 3), np.float32)
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A new run."""
-    return Run.create(tmp_path / "run", SETTINGS, {}, [])
+    return Run.create(tmp_path / "run", SETTINGS, ABOUT, [])
 
 
 def saved(run: Run, *steps: int) -> list[Path]:
@@ -182,7 +184,7 @@ def test_going_back_is_to_where_nothing_was_stopped(run):
         run.log({**ROW, "step": step})
     for step in (0, 7, 10, 45, 46):  # the 7th is of a time when it drew another number of them
         run.save_sample(step, IMAGES)
-        run.log({"step": step}, "doctor.jsonl")
+        run.log({**VISIT, "step": step}, "doctor.jsonl")
     assert run.rewind(45, 20) == 40
     assert [row["step"] for row in run.rows()] == [20, 40]
     assert [row["step"] for row in run.rows("doctor.jsonl")] == [0, 7, 10]
@@ -199,7 +201,7 @@ def test_a_row_is_synced_before_a_checkpoint(run, monkeypatch):
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
     run.log(ROW)
     run.log(ROW)
-    run.log({"step": 1}, "doctor.jsonl")
+    run.log(VISIT, "doctor.jsonl")
     assert synced == []
     (path,) = saved(run, 1)
     assert synced == [(run.folder / name).stat().st_size for name in ("log.jsonl", "doctor.jsonl", path)]
@@ -259,10 +261,10 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
         (folder / name).mkdir(parents=True)
     for name in ("checkpoints/lock", "checkpoints/process", "config.json.0123abcd.tmp"):
         (folder / name).write_text("1")
-    Run.create(folder, SETTINGS, {}, [])
+    Run.create(folder, SETTINGS, ABOUT, [])
     assert files(Run.open(folder)) == ["checkpoints/lock", "config.json"]
     with pytest.raises(UserError, match="holds files already"):
-        Run.create(folder, SETTINGS, {}, [])
+        Run.create(folder, SETTINGS, ABOUT, [])
 
 
 @pytest.mark.parametrize("name", ["a/b/mine", "notes.tmp", "notes.0123.tmp", "lock", "a/process", "a/checkpoints/lock"])
@@ -273,7 +275,7 @@ def test_a_file_of_somebody_s_own_is_not_taken_for_what_a_run_left(tmp_path, nam
     free_folder(tmp_path / "other")
     path.write_text("")
     with pytest.raises(UserError, match="holds files already"):
-        Run.create(tmp_path / "other", SETTINGS, {}, [])
+        Run.create(tmp_path / "other", SETTINGS, ABOUT, [])
     assert path.exists()
 
 

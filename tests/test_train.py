@@ -492,6 +492,8 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(folder, 
     run = trained("--data", folder, "--epochs", 1)
     for path in run.checkpoints():
         path.unlink()
+    run.about["outcome"] = None
+    run.configure(run.settings)
     capsys.readouterr()
     resumed = trained("--resume", "run", "--epochs", 4)
     assert "run       run, step 0" in capsys.readouterr().out
@@ -773,8 +775,8 @@ def test_a_run_that_cannot_go_on_says_why(folder, straight, capsys):
     newest.write_bytes(good[newest][:-1])
     assert f"{newest}: not a whole checkpoint (" in refusal(capsys, *go_on)
     newest.unlink()
-    with pytest.raises(UserError, match="run: holds no checkpoint yet"):
-        run.newest_checkpoint()
+    assert "run: holds no checkpoint any more: put one back" in refusal(capsys, *go_on)
+    assert log.read_bytes() == good[log]  # as it would not be, if it began again
     newest.write_bytes(good[newest])
 
     other = json.loads(good[config])
@@ -790,13 +792,15 @@ def test_a_run_that_cannot_go_on_says_why(folder, straight, capsys):
     config.write_text(json.dumps(other))
     assert f"{newest}: its pictures came in another order" in refusal(capsys, *go_on)
 
-    for content in ("{", "[]", "{}", '{"settings": 1}', '{"settings": {"size": 16}}'):
+    undated = json.dumps({**json.loads(good[config]), "started": None})
+    for content in ("{", "[]", "{}", '{"settings": 1}', '{"settings": {"size": 16}}', undated):
         config.write_text(content)
         assert f"{config}: broken (" in refusal(capsys, *go_on)
     config.write_bytes(good[config])
 
-    log.write_bytes(good[log][20:])
-    assert f"{log}: broken (" in refusal(capsys, *go_on)
+    for content in (good[log][20:], b"null\n", b'{"step": 5}\n'):
+        log.write_bytes(content)
+        assert f"{log}: line 1: broken (" in refusal(capsys, *go_on)
     log.write_bytes(good[log])
     assert_equal_runs(straight, trained(*go_on), step=12)  # mended, it goes on
 
