@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +168,8 @@ def seeds(text: str) -> list[int]:
     """3,17,40-42: seeds and ranges of them, whose ends both count."""
     found, number = [], whole(0, 2**64 - 1)
     for part in text.split(","):
+        if not re.fullmatch(r"\d+(-\d+)?", part):
+            raise argparse.ArgumentTypeError(f"{part!r} is no seed, as 3, nor a range of them, as 40-42")
         first, dash, last = part.partition("-")
         low, high = number(first), number(last if dash else first)
         if not 0 <= high - low < MOST - len(found):
@@ -179,11 +182,10 @@ def seeds(text: str) -> list[int]:
 
 def shape(text: str) -> tuple[int, int]:
     """4x8: rows and columns."""
-    rows, cross, columns = text.partition("x")
-    if not cross:
+    if not re.fullmatch(r"\d+x\d+", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxCOLUMNS, as in 4x8")
-    number = whole(1, math.isqrt(MOST))
-    return number(rows), number(columns)
+    rows, columns = map(whole(1, math.isqrt(MOST)), text.split("x"))
+    return rows, columns
 
 
 def refuse_contradictions(given: argparse.Namespace) -> None:

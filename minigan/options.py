@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
+import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -73,7 +76,18 @@ class Settings:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser for which a wrong option is bad input like any other."""
+    """An argument parser for which a wrong option is bad input like any other; so is nothing where something should be.
+
+    A path from a shell's variable that is not set would else be the folder where the command is typed.
+    """
+
+    def parse_known_args(self, args=None, namespace=None):
+        given = sys.argv[1:] if args is None else args
+        for before, text in itertools.pairwise(["", *given]):
+            if not text or re.fullmatch(r"--[\w-]+=", text):
+                name = text[:-1] or (before if before.startswith("--") else "an argument")
+                raise UserError(f"{name}: is empty: fill it, or leave it out")
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str):
         """Say what is wrong and where to look."""

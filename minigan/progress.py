@@ -64,7 +64,7 @@ class Progress:
     def seconds_left(self) -> float:
         """Until it is done, if it goes on as it went since this run began. After at least one step."""
         done = self.done
-        return 60 * self.minutes * (1 - done) / (done - self.done_before)
+        return 60 * self.minutes * (1 - done) / (done - self.done_before) if done < 1 else 0.0
 
     @property
     def epoch(self) -> float:

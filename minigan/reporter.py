@@ -5,7 +5,7 @@ A command tells its reporter of each event once; how it is said is the reporter'
 Terminal    what a person wants to know, line by line, and below it a bar that is redrawn in place
 Lines       the same lines, and one more at each sampling interval; no control characters: for a file or a pipe
 Json        every event, one JSON object on a line (docs/run-folder.md lists them)
-Quiet       where the results are, at the end
+Quiet       where the results are, or what the result is, at the end
 
 Errors are nobody's event: whoever is spoken to, they are one line on stderr (see minigan.command).
 """
@@ -65,12 +65,14 @@ class Reporter:
 
 
 class Quiet(Reporter):
-    """Says where the results are, at the end."""
+    """Says where the results are, or what the result is, at the end."""
 
     def say(self, event: str, text: str = "", **facts) -> None:
         super().say(event, text, **facts)
         if event == "end":
             print(facts["folder"])
+        if event == "verified" and text:
+            print(text)
 
 
 class Json(Reporter):

@@ -20,8 +20,8 @@ from minigan.run import DOCTOR, Run
 
 ABOUT = """\
 state     training, with its process number; done; stopped (before its time, by
-          Ctrl-C); diverged (its numbers were not finite any more); killed (it
-          ended without a word: go on with --resume); or imported (see
+          Ctrl-C); diverged (its numbers were not finite any more); killed (or
+          ended by an error: go on with --resume); or imported (see
           minigan.import)
 img/s     pictures a second, and both losses, in the last row of the log
 best      the smallest distance between generated and real pictures that the

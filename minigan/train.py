@@ -36,6 +36,7 @@ from minigan.progress import Progress, Seldom
 from minigan.random import Random
 from minigan.reporter import Event, Reporter
 from minigan.run import Run, free_folder
+from minigan.sources import printable
 from minigan.steps import Steps, use_graph
 from minigan.table import layer_table, step_multiply_adds
 from minigan.tensorboard import TensorBoard
@@ -258,8 +259,16 @@ def diverged(game: Game, run: Run, step: int) -> UserError:
     )
 
 
-def dry_run(game: Game, batches: Batches, reporter: Reporter) -> None:
-    """The layers of both networks, and one step."""
+def unread(skipped: list[tuple[str, str]]) -> str:
+    """How many files cannot be read, and what is the matter with the first. skipped: (name, reason), at least one."""
+    name, reason = skipped[0]
+    return f"{len(skipped):,} that cannot be read, the first {printable(name)}: {reason}"
+
+
+def dry_run(game: Game, batches: Batches, skipped: list[tuple[str, str]], reporter: Reporter) -> None:
+    """What is wrong with the pictures, the layers of both networks, and one step."""
+    if skipped:
+        reporter.say("skipped", unread(skipped), count=len(skipped))
     n, networks = game.settings.batch_size, game.networks
     reporter.write(layer_table("generator", game.generator, networks.z_shape, n))
     reporter.write(layer_table("discriminator", game.discriminator, networks.picture, n))
@@ -283,8 +292,10 @@ def real_pictures(settings: Settings, progress: Callable) -> tuple[data.Pictures
         pictures = data.load(Path(settings.data), settings.size, settings.mode, progress)
     count = len(pictures.images)
     if count < settings.batch_size:
+        bad = f" (beside {unread(pictures.skipped)})" if pictures.skipped else ""
         raise UserError(
-            f"{count} {source}: fewer than a batch of {settings.batch_size}: give more, or a smaller --batch-size"
+            f"pictures: {count} {source}{bad}: fewer than a batch of {settings.batch_size}: give more, or a smaller "
+            "--batch-size"
         )
     return pictures, source
 
@@ -351,7 +362,7 @@ def train(arguments: list[str] | None = None) -> None:
     text = f"{settings.preset}: generator {g_size:,} parameters, discriminator {d_size:,}"
     reporter.say("networks", text, preset=settings.preset, generator=g_size, discriminator=d_size)
     if given.dry_run:
-        dry_run(game, batches, reporter)
+        dry_run(game, batches, pictures.skipped, reporter)
         return
 
     if not given.resume:

@@ -290,7 +290,7 @@ def test_what_cannot_be_drawn_is_refused_in_one_line(run, capsys, here):
         ((run.folder, "--interpolate", 2, "--out", "file/x.gif"), "file/x.gif: cannot be written (Not a directory)"),
         ((run.folder, "--seeds", "3-1"), "--seeds: 3-1 is out of range: give the lower one first, and at most 100,000"),
         ((run.folder, "--seeds", f"0-{10**18}"), "is out of range: give the lower one first, and at most 100,000"),
-        ((run.folder, "--seeds", "1,2-"), "--seeds: '' is not a whole number"),
+        ((run.folder, "--seeds", "1,2-"), "--seeds: '2-' is no seed, as 3, nor a range of them, as 40-42"),
         ((run.folder, "--seeds", "1,0-3"), "--seeds: 1,0-3 names a seed twice: give each one once"),
         ((run.folder, "--grid", "8"), "--grid: '8' is not ROWSxCOLUMNS, as in 4x8"),
         ((run.folder, "--grid", "0x8"), "--grid: 0 is out of range: it must be from 1 to 316"),

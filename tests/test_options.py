@@ -105,6 +105,22 @@ def test_help_shows_every_option_and_what_the_presets_make_of_it(capsys, monkeyp
 
 
 @pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--size", "16", "--data", ""], "--data: is empty: fill it, or leave it out"),
+        (["--data=", "--size", "16"], "--data: is empty: fill it, or leave it out"),
+        (["--quiet", ""], "--quiet: is empty: fill it, or leave it out"),
+        ([""], "an argument: is empty: fill it, or leave it out"),
+    ],
+)
+def test_nothing_is_no_path(arguments, said):
+    """A shell's variable that is not set does not stand for the folder where the command is typed."""
+    with pytest.raises(UserError) as refused:
+        options.parse(arguments)
+    assert str(refused.value) == said
+
+
+@pytest.mark.parametrize(
     "arguments",
     [
         "--preset article128 --seed 18446744073709551615",

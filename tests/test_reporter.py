@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from minigan import generate, reporter, train
+from minigan import generate, options, reporter, train
+from minigan.progress import Progress
 from minigan.run import Run
 
 FACES = 8
@@ -162,3 +163,17 @@ def test_listeners_hear_each_event_once(kind):
     spoken.say("row", "a text", step=2)
     spoken.say("end", folder="run")
     assert heard == [("row", {"step": 2}), ("end", {"folder": "run"})]
+
+
+@pytest.mark.parametrize("equal", [True, False])
+def test_quiet_says_what_was_proved(capsys, equal):
+    """--verify-resume has no folder to name: its result is a sentence. What differs is an error's, not its own."""
+    reporter.Quiet().say("verified", *["to the bit"] * equal, equal=equal)
+    assert capsys.readouterr().out == "to the bit\n" * equal
+
+
+def test_what_is_done_takes_no_longer():
+    """A limit that is over before the first step is no division by zero."""
+    over = Progress(options.new_settings(options.parse(["--minutes", "1e-9"])), 3, 0, 0.0, reporter.Quiet())
+    assert over.done == 1
+    assert over.seconds_left == 0

@@ -12,10 +12,12 @@ import sys
 import time
 from pathlib import Path
 
+import filelock
 import pytest
 from commands import refused
 
 from minigan import runs, train
+from minigan.options import new_settings, parse
 from minigan.run import Run
 
 PAGE = (Path(__file__).parent.parent / "docs" / "run-folder.md").read_text()
@@ -162,6 +164,22 @@ def test_who_trains_and_who_was_killed(tmp_path, capsys):
         assert told(capsys, tmp_path)[1].split()[:3] == ["run", "training", str(process.pid)]
         os.kill(process.pid, signal.SIGKILL)
     assert told(capsys, tmp_path)[1].split()[:2] == ["run", "killed"]
+
+
+def test_a_run_that_only_others_may_write(tmp_path, capsys, monkeypatch):
+    """Whether its process lives cannot be found out: it is named, and nothing is written. No lock: none trains."""
+    run = Run.create(tmp_path / "run", new_settings(parse(SMALL)), {"started": "2026-11-28", "outcome": None}, [])
+    (run.folder / "checkpoints" / "process").write_text("99999999")
+
+    def refuse(*_, **__):
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(filelock.FileLock, "acquire", refuse)
+        assert told(capsys, tmp_path)[1].split()[:3] == ["run", "training", "99999999"]
+    (run.folder / "checkpoints" / "lock").unlink()
+    assert told(capsys, tmp_path)[1].split()[:2] == ["run", "killed"]
+    assert not (run.folder / "checkpoints" / "lock").exists()
 
 
 def test_no_runs(tmp_path, capsys):

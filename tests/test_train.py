@@ -575,6 +575,36 @@ def test_one_process_trains_in_a_folder(folder, capsys):
     assert trained(*go_on).checkpoints()
 
 
+def test_ctrl_c_in_the_last_step_changes_nothing(folder, monkeypatch, capsys):
+    """What was asked for is done."""
+    asked_to_stop(monkeypatch, at=12)
+    run = trained("--data", folder, "--epochs", 4)
+    assert run.about["outcome"] == "done"
+    assert "\ndone      at step 12, epoch 4.00" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("graph", ["--no-graph", "--graph"])
+def test_the_last_step_is_saved_whatever_its_page_says(folder, monkeypatch, graph):
+    """What goes wrong where a run is shown ends it, and costs no work."""
+
+    def fail(run):
+        raise UserError("log.jsonl: line 3: broken")
+
+    monkeypatch.setattr(train, "write_report", fail)
+    with pytest.raises(UserError, match="line 3: broken"):
+        trained("--data", folder, "--epochs", 1, "--device", "emulated", graph)
+    assert [path.stem for path in Path("run/checkpoints").glob("*.safetensors")] == ["00000003"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text")
+def test_a_name_that_is_no_text(folder):
+    """The bytes of a name need not be letters: the run and its page are written all the same."""
+    odd = shutil.copytree(folder, os.fsdecode(b"caf\xe9"))
+    run = trained("--data", odd, "--epochs", 1)
+    assert b"caf\\udce9" in (run.folder / "report.html").read_bytes()
+    assert Run.open(run.folder).settings.data == odd
+
+
 def test_a_second_ctrl_c_stops_at_once(folder, monkeypatch):
     """Status 130, and nothing half-written: no checkpoint rather than a piece of one. Ctrl-C is then what it was."""
     handler = signal.getsignal(signal.SIGINT)  # a shell's background job ignores it
@@ -663,6 +693,13 @@ def corrupt_pictures(folder):
     return "cats"
 
 
+def few_whole_pictures(folder):
+    shutil.copytree(folder, "cats")
+    for path in sorted(Path("cats").iterdir())[3:]:
+        corrupt(path)
+    return "cats"
+
+
 def a_text(folder):
     Path("cats").write_text("buy fish")
     return "cats"
@@ -682,7 +719,8 @@ def half_a_zip(folder):
         (no_folder, "missing: no such folder or .zip: check the path"),
         (empty_folder, "cats: no pictures in it (no files at all)"),
         (no_pictures, "cats: no pictures in 1 file: .txt (1)"),
-        (three_pictures, "3 from cats: fewer than a batch of 4: give more, or a smaller --batch-size"),
+        (three_pictures, "pictures: 3 from cats: fewer than a batch of 4: give more, or a smaller --batch-size"),
+        (few_whole_pictures, "pictures: 3 from cats (beside 9 that cannot be read, the first 03.png: "),
         (corrupt_pictures, "cats: none of 12 pictures can be read; the first, 00.png: "),
         (a_text, "cats: neither a folder nor a .zip"),
         (half_a_zip, "cats.zip: not a whole .zip"),
