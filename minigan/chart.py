@@ -36,8 +36,9 @@ def line_chart(
     for number, values in enumerate(curves.values()):
         values = np.array(values, float)
         for kind, heights in (("raw", values), ("mean", running_mean(values))):
+            # One point by itself is no line, and lies at the frame: it is drawn with what would lead to it.
             points = (f"{x:.1f} {height * (1 - y / top):.1f}" for x, y in zip(xs, heights[chosen], strict=True))
-            lines.append(f'<path class="{kind} curve-{number}" d="M{"L".join(points)}{"h0" * (len(xs) == 1)}"/>')
+            lines.append(f'<path class="{kind} curve-{number}" d="M{"L".join(points)}{"h-8" * (len(xs) == 1)}"/>')
     lines.append(f'<path class="now" data-last="{last}" d="M0 0V{height}" transform="translate({width})"/>')
 
     ticks = []

@@ -227,6 +227,13 @@ def test_a_picture_that_cannot_be_read_is_named(tmp_path):
     assert [image["data-step"] for image in page.all("img") if "data-step" in image] == ["0", "100", "300", "400"]
 
 
+def test_a_chart_of_one_row_shows_it():
+    """A point has no length, and this one lies at the frame: it is drawn as a piece of a line inside."""
+    drawn = line_chart([20], {"D": [1.0]}, "", top=2.0)
+    width, height = map(int, re.search(r'width="(\d+)" height="(\d+)" class="plot"', drawn).groups())
+    assert f'class="mean curve-0" d="M{width}.0 {height / 2:.1f}h-8"' in drawn
+
+
 @pytest.mark.parametrize("name", ["log.jsonl", "doctor.jsonl"])
 def test_a_broken_row_is_named(tmp_path, capsys, name):
     """The command ends with one line that names the file; the page of before stays."""
