@@ -28,7 +28,7 @@ from minigan import faces, sources
 from minigan.cache import Cache, Damaged, Stored
 from minigan.decoding import CHANNELS, decode, each_file
 from minigan.errors import UserError
-from minigan.sources import Archive, Contents, Folder, contents, one_line, open_source, printable
+from minigan.sources import Archive, Contents, Folder, contents, number_of, one_line, open_source, printable
 
 __all__ = ["CHANNELS", "Pictures", "cache_of", "drawn", "load", "none_readable"]
 
@@ -143,9 +143,8 @@ def _stored(cache: Cache, any_readable: Callable[[list[str]], bool]) -> Stored |
 def none_readable(opened: Folder | Archive, skipped: list[tuple[str, str]]) -> UserError:
     """What is said when every picture was skipped."""
     name, reason = skipped[0]
-    return UserError(
-        f"{opened.path}: none of {len(skipped)} pictures can be read; the first, {printable(name)}: {reason}"
-    )
+    count = number_of(len(skipped), "picture")
+    return UserError(f"{opened.path}: none of {count} can be read; the first, {printable(name)}: {reason}")
 
 
 def _any_readable(opened: Folder | Archive, names: list[str], size: int, mode: str) -> bool:
