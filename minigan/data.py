@@ -5,9 +5,10 @@
 
 `minigan.sources` lists and reads the files, `minigan.decoding` makes pixels of them, and `minigan.cache` keeps those in
 the folder `pictures` under platformdirs' user_cache_path("minigan") (`~/.cache/minigan` on Linux). A set's key there is
-a digest of all that its pixels depend on, so it is never out of date: when the source changes, its key does. The sets
-of sources that have changed stay, and all of the folder may be deleted at any time. The faces that `minigan.faces`
-draws are kept there too.
+a digest of all that its pixels depend on, so it is never out of date: when the source changes, its key does. What the
+key cannot tell is whether a file may be read: those that could not be are tried again at each start, and if one can be
+read by now, the set is made anew. The sets of sources that have changed stay, and all of the folder may be deleted at
+any time. The faces that `minigan.faces` draws are kept there too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from minigan import faces, sources
 from minigan.cache import Cache, Damaged, Stored
 from minigan.decoding import CHANNELS, decode, each_file
 from minigan.errors import UserError
-from minigan.sources import Archive, Contents, Folder, contents, one_line, open_source, printable
+from minigan.sources import Archive, Contents, Folder, contents, number_of, one_line, open_source, printable
 
 __all__ = ["CHANNELS", "Pictures", "cache_of", "drawn", "load", "none_readable"]
 
@@ -61,7 +62,7 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
 
     mode: "RGB" or "L". progress: called as tqdm is, `progress(iterable, total=, desc=, unit=)`, if any must be decoded.
     Files that cannot be read are skipped and named in the result. Two runs may load the same source at once. A set in
-    the cache that is damaged is made again, and a line on stderr says so.
+    the cache is made again if it is damaged, and a line on stderr says so, or if a file that it skipped can be read.
 
     Raises
     ------
@@ -74,7 +75,7 @@ def load(source: Path, size: int, mode: str = "RGB", progress: Callable[..., Ite
     about = {"source": str(source), "skipped": skipped}
     return _kept(
         cache_of(listed, size, mode), lambda: _decoded(opened, listed, size, mode, progress, skipped),
-        (size, size, CHANNELS[mode]), about,
+        (size, size, CHANNELS[mode]), about, lambda names: _any_readable(opened, names, size, mode),
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def drawn(count: int, size: int, mode: str, seed: int, progress: Callable[..., I
     return _kept(
         _cache(drawer, count, size, mode, seed),
         lambda: progress(faces.each(count, size, mode, seed), total=count, desc="drawing", unit="picture"),
-        (size, size, CHANNELS[mode]), {"source": "minigan.faces", "skipped": []},
+        (size, size, CHANNELS[mode]), {"source": "minigan.faces", "skipped": []}, lambda names: False,
     )  # fmt: skip
 
 
@@ -104,13 +105,20 @@ def _cache(*parts) -> Cache:
     return Cache(platformdirs.user_cache_path("minigan") / "pictures", key)
 
 
-def _kept(cache: Cache, make: Callable[[], Iterator[np.ndarray]], shape: tuple[int, ...], about: Mapping) -> Pictures:
+def _kept(
+    cache: Cache,
+    make: Callable[[], Iterator[np.ndarray]],
+    shape: tuple[int, ...],
+    about: Mapping,
+    any_readable: Callable[[list[str]], bool],
+) -> Pictures:
     """The set as an earlier run has left it; else of the pictures that are made now, uint8, each of this shape.
 
-    about: where they are from, and which were skipped, complete when all are made.
+    about: where they are from, and which were skipped, complete when all are made. any_readable: whether one of these
+    names, which an earlier run has skipped, can be read now.
     """
     try:
-        stored = _stored(cache)
+        stored = _stored(cache, any_readable)
         cached = stored is not None
         if not cached:
             with contextlib.closing(make()) as pictures:
@@ -122,21 +130,27 @@ def _kept(cache: Cache, make: Callable[[], Iterator[np.ndarray]], shape: tuple[i
     return Pictures(stored.images, list(map(tuple, stored.about["skipped"])), stored.digest, cached)
 
 
-def _stored(cache: Cache) -> Stored | None:
-    """The set that an earlier run left, if it is there and whole."""
+def _stored(cache: Cache, any_readable: Callable[[list[str]], bool]) -> Stored | None:
+    """The set that an earlier run left, if it is there and whole, and still all that can be read."""
     try:
-        return cache.open()
+        stored = cache.open()
     except Damaged as error:
         print(f"minigan: {cache.pixels}: {error}: the pictures are made again", file=sys.stderr)
         return None
+    return None if stored is None or any_readable([name for name, _ in stored.about["skipped"]]) else stored
 
 
 def none_readable(opened: Folder | Archive, skipped: list[tuple[str, str]]) -> UserError:
     """What is said when every picture was skipped."""
     name, reason = skipped[0]
-    return UserError(
-        f"{opened.path}: none of {len(skipped)} pictures can be read; the first, {printable(name)}: {reason}"
-    )
+    count = number_of(len(skipped), "picture")
+    return UserError(f"{opened.path}: none of {count} can be read; the first, {printable(name)}: {reason}")
+
+
+def _any_readable(opened: Folder | Archive, names: list[str], size: int, mode: str) -> bool:
+    """Whether one of the pictures of these names can be read."""
+    with each_file(names, lambda name: decode(sources.read(opened, opened.file(name)), size, mode)) as results:
+        return any(not isinstance(result, str) for _, result in results)
 
 
 def _decoded(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -96,15 +97,17 @@ def scale(image: Image.Image, size: int) -> Image.Image:
 def each_file(files: Iterable[F], work: Callable[[F], T]) -> Iterator[Iterator[tuple[F, T | str]]]:
     """Inside `with each_file(files, work) as results:` the results are (file, work(file)), in order, for each file.
 
-    Where `work` raises, the reason, one line, stands in its result's place; but a UserError ends the whole.
-    Threads suffice: Pillow decodes and scales outside of Python's global lock. At most TASK * WINDOW files are taken
-    from `files`, and as many results held, at a time.
+    Where `work` raises, the reason, one line, stands in its result's place; but a UserError ends the whole, and so does
+    the end of the memory, which is no fault of the file's. Whoever leaves the block early, by Ctrl-C or otherwise,
+    waits for one file of each thread. Threads suffice: Pillow decodes and scales outside of Python's global lock. At
+    most TASK * WINDOW files are taken from `files`, and as many results held, at a time.
     """
+    stopped = threading.Event()
 
     def one(file: F) -> T | str:
         try:
             return work(file)
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except UnidentifiedImageError:
             return f"no {either(FORMATS)} inside"
@@ -114,7 +117,7 @@ def each_file(files: Iterable[F], work: Callable[[F], T]) -> Iterator[Iterator[t
             return one_line(error)
 
     def some(task: list[F]) -> list[tuple[F, T | str]]:
-        return [(file, one(file)) for file in task]
+        return [(file, one(file)) for file in task if not stopped.is_set()]
 
     def results() -> Iterator[tuple[F, T | str]]:
         rest = iter(files)
@@ -129,4 +132,5 @@ def each_file(files: Iterable[F], work: Callable[[F], T]) -> Iterator[Iterator[t
         try:
             yield results()
         finally:
+            stopped.set()
             pool.shutdown(cancel_futures=True)

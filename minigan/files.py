@@ -14,9 +14,10 @@ from typing import BinaryIO
 
 from minigan.errors import UserError
 
-__all__ = ["UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync", "writing"]
+__all__ = ["FULL", "UNFINISHED", "remove_unfinished", "replacing", "replacing_folder", "sync", "try_place", "writing"]
 
 UNFINISHED = f"*.{'[0-9a-f]' * 8}.tmp"  # matches the names of what is still being written, and no other
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what an OSError says where there is no more room
 
 
 @contextlib.contextmanager
@@ -41,6 +42,15 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def try_place(path: Path) -> None:
+    """Raise the OSError that `replacing(path)` would, before the work for it is done rather than after."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    temporary = _beside(path)
+    temporary.touch(exist_ok=False)
+    temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -76,11 +86,12 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def writing(place: Path | str, remedy: str = "give another place") -> Iterator[None]:
-    """What the disk refuses becomes one line, a UserError."""
+    """What the disk refuses becomes one line, a UserError, which says to free the disk only where it is full."""
     try:
         yield
     except OSError as error:
-        raise UserError(f"{place}: cannot be written ({error.strerror or error}): {remedy}") from error
+        advice = f"free the disk, or {remedy}" if error.errno in FULL else remedy
+        raise UserError(f"{place}: cannot be written ({error.strerror or error}): {advice}") from error
 
 
 def remove_unfinished(folder: Path, hours: float = 0) -> None:

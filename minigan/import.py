@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.options import Parser, Settings
 from minigan.run import Run, free_folder
+from minigan.sources import one_line, quoted
 from minigan.torch_names import from_torch
 from minigan.train import Game
 
@@ -37,11 +37,17 @@ PICKLES = (b"PK", b"\x80")  # what torch.save writes begins so, today and before
 def read(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a safetensors file, by name. Raises UserError; a pickle is never opened."""
     try:
+        with path.open("rb") as file:
+            start = file.read(2)
         with safetensors.safe_open(path, "np") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except IsADirectoryError:
+        raise UserError(f"{path}: a folder: give a safetensors file") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({one_line(error)}): check the path, and its permissions") from None
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        if path.is_file() and path.read_bytes().startswith(PICKLES):
+        reason = one_line(error)
+        if start.startswith(PICKLES):
             name = path.with_suffix(".safetensors").name
             reason = (
                 "it is a pickle, which can run any program when it is opened: "
@@ -87,7 +93,7 @@ def command(arguments: list[str] | None = None) -> None:
     run = Run.create(given.out, settings, about, skipped=[])
     with run.alone():
         game.save(run, seconds=0.0)
-    folder = shlex.quote(str(run.folder))
+    folder = quoted(run.folder)
     print(f"imported  {given.file}: {settings.preset}, {settings.size}x{settings.size} {settings.mode}")
     print(f"generate  python -m minigan.generate {folder} --count 64 --out cats.png")
     print(f"resume    python -m minigan.train --resume {folder} --data cats/")

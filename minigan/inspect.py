@@ -22,13 +22,26 @@ from minigan.command import run_command
 from minigan.data import cache_of, none_readable
 from minigan.decoding import CHANNELS, decode, each_file, open_picture
 from minigan.errors import UserError
-from minigan.files import writing
+from minigan.files import try_place, writing
 from minigan.models import PRESETS, SIZES
 from minigan.options import DATA_PRESET, Parser
 from minigan.pictures import grid, save_png
 from minigan.random import coins, permutation
 from minigan.reporter import usual
-from minigan.sources import Archive, Contents, File, Folder, contents, kinds, open_source, pictures, printable, read
+from minigan.sources import (
+    Archive,
+    Contents,
+    File,
+    Folder,
+    contents,
+    kinds,
+    number_of,
+    open_source,
+    pictures,
+    printable,
+    read,
+    refuse_inside,
+)
 
 BATCH = 64  # pictures shown, the batch size of every preset
 SHOWN = 10  # names in a list on the terminal
@@ -124,7 +137,8 @@ def verified(listed: Contents, size: int, mode: str) -> str:
         return f"damaged ({error}) and removed: the next training decodes the pictures again"
     if stored is None:
         return f"none yet at {size}x{size} {mode}: the first training makes it"
-    return f"whole: {len(stored.images):,} pictures, {stored.images.nbytes / 2**20:,.0f} MiB, all as they were written"
+    count = number_of(len(stored.images), "picture")
+    return f"whole: {count}, {stored.images.nbytes / 2**20:,.0f} MiB, all as they were written"
 
 
 def report(found: Survey, listed: Contents, source: Path, size: int, mode: str) -> str:
@@ -173,14 +187,17 @@ def inspect(arguments: list[str] | None = None) -> None:
     default = PRESETS[DATA_PRESET].size
     add("--size", type=int, choices=SIZES, default=default, metavar="PIXELS", help=f"to train at (default {default})")
     add("--mode", choices=CHANNELS, default="RGB", help="colour (default) or grey")
-    add("--out", type=Path, default=Path("inspect.png"), metavar="FILE", help="the PNG (default inspect.png)")
+    add("--out", type=Path, default=Path("inspect.png"), metavar="FILE", help="the PNG, outside of DATA (default inspect.png)")
     add("--verify", action="store_true", help="check every byte of the set that a training keeps decoded")
     given = parser.parse_args(arguments)
     size, mode, out = given.size, given.mode, given.out
     if out.suffix.lower() != ".png":
-        raise UserError(f"--out {out}: the picture is written as PNG: give a name that ends in .png")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: there is no folder {out.parent}: make it, or give another place")
+        raise UserError(f"--out {out}: the picture is written as PNG: give a name like inspect.png")
+    refuse_inside(out, given.data, "--out")
+    with writing(f"--out {out}"):
+        if not out.parent.is_dir():
+            raise UserError(f"--out {out}: there is no folder {out.parent}: make it, or give another place")
+        try_place(out)
 
     opened = open_source(given.data)
     listed = contents(opened)
@@ -192,7 +209,7 @@ def inspect(arguments: list[str] | None = None) -> None:
     with writing(f"--out {out}"):
         save_png(grid(batch, scale=max(1, 64 // size)), out)
     print(f"values    {batch.min():.3f} to {batch.max():.3f} in the batch below, mean {batch.mean():.3f}")
-    print(f"seen      {out}: {len(batch)} pictures as the discriminator meets them first, with --seed 0")
+    print(f"seen      {out}: {number_of(len(batch), 'picture')} as the discriminator meets them first, with --seed 0")
 
 
 if __name__ == "__main__":

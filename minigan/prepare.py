@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import shlex
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -24,17 +24,29 @@ from tqdm import tqdm
 from minigan.command import run_command
 from minigan.decoding import CHANNELS, centre_square, each_file, flatten, open_picture, scale, upright
 from minigan.errors import UserError
-from minigan.files import UNFINISHED, replacing, writing
+from minigan.files import UNFINISHED, replacing, try_place, writing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
 from minigan.reporter import usual
-from minigan.sources import Archive, File, Folder, contents, open_source, pictures, printable, read
+from minigan.sources import (
+    Archive,
+    File,
+    Folder,
+    contents,
+    number_of,
+    open_source,
+    pictures,
+    printable,
+    quoted,
+    read,
+    refuse_inside,
+)
 
 CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
 ANNOTATION = ".cat"  # is added to the name of a picture
 STAMP = "minigan.prepare"  # the PNG's text with the digest
 PREPARER = 1  # a part of the digest: count it up whenever `make` gives other pixels
-REMEDY = "free the disk, or give another OUT"
+REMEDY = "give another OUT"
 REASONS = 4  # are counted on the terminal
 
 
@@ -212,7 +224,7 @@ def read_exclude(path: Path) -> set[str]:
     UserError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # -sig: some editors begin a text with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--exclude {path}: cannot be read ({error}): give a text with a name on each line") from error
     return {line.strip() for line in lines if line.strip() and not line.startswith("#")}
@@ -255,36 +267,41 @@ def prepare(arguments: list[str] | None = None) -> None:
     if given.cat_landmarks and given.crop:
         raise UserError("--cat-landmarks cuts out the face itself: leave out --crop")
     out = given.out
-    if out.resolve().is_relative_to(given.source.resolve()):
-        raise UserError(f"{out}: lies in {given.source}, and would be taken for its pictures: give a place outside")
+    refuse_inside(out, given.source, "OUT")
+    with writing(out, REMEDY):
+        if not out.is_dir() and os.path.lexists(out):
+            raise UserError(f"{out}: is no folder: give a new or an empty one")
 
     recipe = Recipe(given.size, given.mode, "face" if given.cat_landmarks else given.crop or "centre", given.min_size)
     names = read_exclude(given.exclude) if given.exclude else set()
     source = Source(given.source)
     excluded, unknown = matching(source.names(), names)
+    folder = Path(os.path.realpath(out))
+    report = folder.parent / f"{folder.name}.prepared.txt"
+    with writing(report, REMEDY):
+        report.parent.mkdir(parents=True, exist_ok=True)
+        try_place(report)  # it is written last
     count, new, dropped = prepare_all(source, out, recipe, excluded, usual().counted)
 
     lines = [
-        f"source    {given.source}: {source.count:,} pictures",
+        f"source    {given.source}: {number_of(source.count, 'picture')}",
         f"prepared  {count:,} in {out}, {new:,} of them now",
     ]
     if unknown:
         lines.append(f"exclude   names of {given.exclude} that are not in the source: {len(unknown):,}")
     if dropped:
         lines.append(f"dropped   {len(dropped):,}: {_counted(dropped)}")
-    report = out.resolve().with_name(f"{out.resolve().name}.prepared.txt")
     each = [f"dropped: {printable(name)}: {reason}" for name, reason in dropped]
     each += [f"not in the source: {printable(name)}" for name in sorted(unknown)]
-    with writing(report, REMEDY):
-        report.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(report) as file:
-            file.write("\n".join([*lines, *each, ""]).encode())
+    with writing(report, REMEDY), replacing(report) as file:
+        text = "\n".join([*lines, *each, ""])
+        file.write(text.encode(errors="backslashreplace"))  # bytes that are no Unicode, as `printable` shows them
     if count == 0:
         name, reason = dropped[0]
         raise UserError(f"{given.source}: all {len(dropped)} were dropped; the first, {printable(name)}: {reason}")
     print("\n".join(lines))
     print(f"report    {report}")
-    print(f"train     python -m minigan.train --data {shlex.quote(str(out))}")
+    print(f"train     python -m minigan.train --data {quoted(out)}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ import collections
 import dataclasses
 import hashlib
 import os
+import shlex
+import stat
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -18,7 +20,23 @@ from typing import NamedTuple
 
 from minigan.errors import UserError
 
-__all__ = ["Archive", "Contents", "File", "Folder", "contents", "kinds", "open_source", "pictures", "printable", "read"]
+__all__ = [
+    "Archive",
+    "Contents",
+    "File",
+    "Folder",
+    "contents",
+    "either",
+    "kinds",
+    "number_of",
+    "one_line",
+    "open_source",
+    "pictures",
+    "printable",
+    "quoted",
+    "read",
+    "refuse_inside",
+]
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")  # which files are taken for pictures, in either case
 LARGEST_FILE = 2**28  # bytes; a file that is longer is not read into memory
@@ -113,6 +131,8 @@ class Archive:
         self.identity = str(path.stat().st_mtime_ns)  # checksums alone would not tell a damaged copy from a good one
         try:
             self.archive = zipfile.ZipFile(path)
+        except PermissionError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror}): check its permissions") from error
         except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
             raise UserError(f"{path}: not a whole .zip ({one_line(error)}): copy or download it again") from error
         if any(member.flag_bits & 1 for member in self.archive.infolist()):
@@ -145,13 +165,28 @@ def open_source(path: Path) -> Folder | Archive:
     ------
     UserError: there is none, or it cannot be read.
     """
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"{path}: no such folder or .zip: check the path") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be opened ({error.strerror}): check the path, and its permissions") from error
+    if stat.S_ISDIR(mode):
         return Folder(path)
-    if not path.exists():
-        raise UserError(f"{path}: no such folder or .zip: check the path")
     if path.suffix.lower() != ".zip":
         raise UserError(f"{path}: neither a folder nor a .zip: give the folder that holds the pictures")
     return Archive(path)
+
+
+def refuse_inside(place: Path, source: Path, option: str) -> None:
+    """Raise UserError if what is to be written at `place` would then be a part of the source. option: gives the place.
+
+    Neither has to be there, or to be a path that leads anywhere.
+    """
+    if Path(os.path.realpath(place)).is_relative_to(os.path.realpath(source)):
+        raise UserError(
+            f"{place}: lies in {source}, and would be taken for its pictures: give {option} a place outside"
+        )
 
 
 def pictures(opened: Folder | Archive) -> Iterator[File]:
@@ -213,13 +248,22 @@ def kinds(others: collections.Counter[str]) -> str:
         return "it (no files at all)"
     common = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
     shown = ", ".join(f"{kind} ({count:,})" for kind, count in common[:5])
-    total = others.total()
-    return f"{total:,} {'file' if total == 1 else 'files'}: {shown}{', ...' if len(common) > 5 else ''}"
+    return f"{number_of(others.total(), 'file')}: {shown}{', ...' if len(common) > 5 else ''}"
+
+
+def number_of(count: int, noun: str) -> str:
+    """ "1 picture" or "1,200 pictures"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def printable(name: str) -> str:
     """A file's name for a line of text: control characters, and bytes that are no Unicode, are escaped."""
     return name if name.isprintable() else ascii(name)[1:-1]
+
+
+def quoted(path: Path) -> str:
+    """A path in a command that can be typed: quoted for the shell, and not to be taken for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def either(words: tuple[str, ...]) -> str:

@@ -265,6 +265,46 @@ def test_a_set_is_decoded_once(tmp_path):
     assert (first.images == second.images).all()
 
 
+def test_what_could_not_be_read_is_tried_again(tmp_path, monkeypatch):
+    """Nothing in a listing tells whether a file may be read: the set is as it was while none can, and then made anew.
+
+    Here by permissions, which do not stop a superuser; a disk that had an error, or too many open files, are the same.
+    """
+    source = write(tmp_path / "cats", some_pictures() | {"bad.png": b"?"})
+    bad = ("bad.png", "no BMP, GIF, JPEG, PNG or WEBP inside")
+    read = sources.Folder.read
+
+    def guarded(folder, name):
+        if name == "1.png":
+            raise PermissionError(13, "Permission denied", name)
+        return read(folder, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources.Folder, "read", guarded)
+        for cached in (False, True):
+            pictures = load(source, 8)
+            assert (pictures.cached, len(pictures.images)) == (cached, 2)
+            assert pictures.skipped == [("1.png", "Permission denied"), bad]
+    for cached in (False, True):
+        pictures = load(source, 8)
+        assert (pictures.cached, len(pictures.images), pictures.skipped) == (cached, 3, [bad])
+
+
+def test_at_the_end_of_the_memory_no_set_is_kept(tmp_path, cache, monkeypatch):
+    """Pictures for which there was no memory are not left out of a set: there is none, and the next run makes it."""
+    source = write(tmp_path / "cats", some_pictures())
+
+    def exhausted(content, size, mode):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(data, "decode", exhausted)
+        with pytest.raises(MemoryError):
+            load(source, 8)
+    assert not list(cache.iterdir())
+    assert len(load(source, 8).images) == 3
+
+
 CHANGES = {
     "touched": lambda folder: os.utime(folder / "1.png", ns=(1, 1)),
     "renamed": lambda folder: (folder / "1.png").rename(folder / "9.png"),

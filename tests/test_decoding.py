@@ -1,13 +1,18 @@
-"""What a picture becomes: upright, square, scaled without aliasing, in the colours that a viewer shows."""
+"""What a picture becomes: upright, square, scaled without aliasing, in the colours that a viewer shows; and many."""
 
 from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from picture_files import encoded, noise
 from PIL import Image
 
-from minigan.decoding import decode
+from minigan import decoding
+from minigan.decoding import TASK, decode, each_file
+from minigan.errors import UserError
 
 
 @pytest.mark.parametrize("side", [3, 8, 31, 32, 100, 640])
@@ -110,3 +115,39 @@ def test_16_bits_are_scaled_not_clipped():
     greys = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
     want = np.rint(greys / 257).astype(np.uint8)
     assert (decode(encoded(Image.fromarray(greys)), 256, "L")[:, :, 0] == want).all()
+
+
+def test_the_end_of_the_memory_is_no_fault_of_a_picture():
+    """It ends the whole, where any other error of a decoder's costs one picture."""
+
+    def work(name):
+        raise {"bad": ValueError("bad"), "large": MemoryError}[name]
+
+    with each_file(["bad", "large"], work) as results, pytest.raises(MemoryError):
+        list(results)
+    with each_file(["bad"], work) as results:
+        assert list(results) == [("bad", "bad")]
+
+
+def test_who_leaves_early_waits_for_one_picture_of_each_thread(monkeypatch):
+    """Of a task that has begun the picture in hand is finished, and no other is taken: Ctrl-C does not take minutes."""
+    begun, another, leaving = [], threading.Event(), threading.Event()
+
+    class Pool(ThreadPoolExecutor):
+        def shutdown(self, **how):
+            leaving.set()
+            super().shutdown(**how)
+
+    def work(i):
+        begun.append(i)
+        if i == 0:
+            another.wait(60)
+            raise UserError
+        another.set()
+        leaving.wait(60)
+
+    monkeypatch.setattr(decoding, "ThreadPoolExecutor", Pool)
+    with pytest.raises(UserError), each_file(range(4 * TASK), work) as results:
+        next(results)
+    assert len(begun) >= 2
+    assert all(i % TASK == 0 for i in begun)

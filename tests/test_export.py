@@ -164,6 +164,16 @@ def test_what_was_exported_comes_back_to_the_bit(capsys, seed, mode):
     assert "back: was imported, and has not trained yet: nothing to report" in refused(capsys, report.report, "back")
 
 
+def test_the_commands_that_an_import_prints_can_be_typed(seed, capsys):
+    """Of a run whose name begins with a dash, too."""
+    a_run(seed, "--preset", "tiny32", "--size", "16")
+    export.export(["run", "--torch", "cats.safetensors"])
+    import_command(["cats.safetensors", "--out=-back"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2].startswith("generate  python -m minigan.generate ./-back --count")
+    assert lines[-1].startswith("resume    python -m minigan.train --resume ./-back --data")
+
+
 def test_an_imported_run_trains_on(seed, capsys, monkeypatch):
     """From step 0, with fresh optimizers and discriminator, on pictures that it then keeps to."""
     run = a_run(seed, "--preset", "tiny32", "--size", "16")
@@ -406,6 +416,13 @@ def test_files_that_cannot_be_imported(capsys, seed):
         line = refused(capsys, import_command, f"{name}.pth", "--out", "back")
         assert f"{name}.pth: no safetensors file that can be read (it is a pickle, which can run any program" in line
         assert f"safetensors.torch.save_file(netG.state_dict(), '{name}.safetensors')" in line
-    assert "No such file" in refused(capsys, import_command, "missing.safetensors", "--out", "back")
+    Path("circle").symlink_to("circle")
+    for name, reason in {
+        "missing.safetensors": "cannot be read (No such file or directory): check the path, and its permissions",
+        300 * "x": "cannot be read (File name too long): check the path, and its permissions",
+        "circle": "cannot be read (Too many levels of symbolic links): check the path, and its permissions",
+        "run": "a folder: give a safetensors file",
+    }.items():
+        assert f"{name}: {reason}\n" in refused(capsys, import_command, name, "--out", "back")
     assert "run: holds files already" in refused(capsys, import_command, "cats.safetensors", "--out", "run")
     assert not Path("back").exists()

@@ -33,6 +33,10 @@ def report(capsys, *arguments) -> list[str]:
     return capsys.readouterr().out.splitlines()
 
 
+def denied(*_) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
 def pixels(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image)
@@ -162,15 +166,54 @@ def test_the_cache_is_verified_in_full(here, capsys, monkeypatch):
     assert (data.load(source, 16).images == want).all()
 
 
+LONG = 300 * "x"
 REFUSALS = {
     "no source": (["nowhere"], "nowhere: no such folder or .zip"),
     "no picture": (["texts"], "texts: no pictures in 1 file: .txt (1)"),
-    "none readable": (["bad"], "bad: none of 1 pictures can be read; the first, a.png: no BMP, GIF, JPEG, PNG or WEBP"),
+    "none readable": (["bad"], "bad: none of 1 picture can be read; the first, a.png: no BMP, GIF, JPEG, PNG or WEBP"),
     "size": (["cats", "--size", "65"], "--size: invalid choice"),
     "suffix": (["cats", "--out", "seen.jpg"], "--out seen.jpg: the picture is written as PNG"),
     "folder": (["cats", "--out", "no/seen.png"], "--out no/seen.png: there is no folder no"),
+    "no name": (["cats", "--out", ".png"], "--out .png: the picture is written as PNG: give a name like inspect.png"),
     "taken": (["cats", "--out", "dir.png"], "--out dir.png: cannot be written (Is a directory)"),
+    "long": (["cats", "--out", LONG + ".png"], f"--out {LONG}.png: cannot be written (File name too long): give"),
+    "long folder": (["cats", "--out", LONG + "/x.png"], "x.png: cannot be written (File name too long): give another"),
+    "long source": ([LONG], f"{LONG}: cannot be opened (File name too long): check the path"),
+    "inside": (["cats", "--out", "cats/seen.png"], "cats/seen.png: lies in cats, and would be taken for its pictures"),
+    "default inside": (["."], "inspect.png: lies in ., and would be taken for its pictures: give --out a place"),
 }
+
+
+def test_a_place_that_cannot_be_written_is_refused_first(here, capsys, monkeypatch):
+    """Before the pictures are read, which may take long."""
+    source = write(here / "cats", some_pictures())
+    monkeypatch.setattr(inspect, "survey", None)
+    monkeypatch.setattr(inspect, "try_place", denied)
+    line = refused(capsys, inspect.inspect, source, "--out", "seen.png")
+    assert "--out seen.png: cannot be written (Permission denied): give another place" in line
+
+
+def test_a_locked_folder_is_named(here, capsys, monkeypatch):
+    """What may not be looked at is no missing folder."""
+    write(here, {"cats/0.png": b"", "locked/0.png": b""})
+    stat = Path.stat
+
+    def guarded(path, **how):  # permissions do not stop a superuser, who may well be running this
+        return denied() if "locked" in path.parts[:1] else stat(path, **how)
+
+    monkeypatch.setattr(Path, "stat", guarded)
+    line = refused(capsys, inspect.inspect, "locked/cats")
+    assert "locked/cats: cannot be opened (Permission denied): check the path, and its permissions" in line
+    line = refused(capsys, inspect.inspect, "cats", "--out", "locked/below/seen.png")
+    assert "--out locked/below/seen.png: cannot be written (Permission denied): give another place" in line
+
+
+def test_one_picture_is_not_called_several(here, capsys):
+    """Of one there is no plural."""
+    data.load(source := write(here / "cats", some_pictures(1)), 16)
+    text = "\n".join(report(capsys, source, "--size", 16, "--verify"))
+    assert "whole: 1 picture, " in text
+    assert "inspect.png: 1 picture as " in text
 
 
 @pytest.mark.parametrize("case", REFUSALS)

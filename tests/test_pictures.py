@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from minigan.files import replacing, replacing_folder
+from minigan.files import replacing, replacing_folder, try_place
 from minigan.pictures import grid, plot_losses, save_animation, save_png, to_uint8
 
 
@@ -85,6 +85,21 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         interrupted()
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_place_is_tried_without_a_trace(tmp_path):
+    """It raises what writing would, and else changes nothing, be there a file or none."""
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    for name in ("old", "new"):
+        try_place(tmp_path / name)
+    for name in ("folder", "missing/new", "old/new", 300 * "x"):
+        with pytest.raises(OSError, match=r"\[Errno") as written, replacing(tmp_path / name):
+            pass
+        with pytest.raises(OSError, match=rf"\[Errno {written.value.errno}\]"):
+            try_place(tmp_path / name)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "old"]
+    assert (tmp_path / "old").read_bytes() == b"old"
 
 
 @pytest.mark.parametrize("folder", ["new", "empty", "new/within/new", "empty/new"])

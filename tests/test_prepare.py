@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import cmath
+import errno
 import math
 import os
 import re
@@ -18,7 +19,6 @@ from picture_files import encoded, noise, some_pictures, write, zipped
 from PIL import Image
 
 from minigan import data, decoding, prepare
-from minigan.errors import UserError
 from minigan.landmarks import cut_face, read_landmarks
 
 
@@ -357,18 +357,56 @@ def test_other_landmarks_make_another_picture(here, capsys):
     assert "cats: holds a.png" in refused(capsys, prepare.prepare, source, "cats", "--cat-landmarks")
 
 
-def test_a_full_disk_ends_it_and_leaves_nothing_half_written(here, monkeypatch):
-    """What the disk refuses is no fault of the picture: it is an error of one line, not a reason to drop it."""
+@pytest.mark.parametrize(
+    ("number", "advice"), [(errno.ENOSPC, "free the disk, or give another OUT"), (errno.EACCES, "give another OUT")]
+)
+def test_a_disk_that_refuses_ends_it_and_leaves_nothing_half_written(here, capsys, monkeypatch, number, advice):
+    """It is no fault of the picture: an error of one line, no reason to drop it. Only a full disk is to be freed."""
 
-    def full(descriptor):
-        raise OSError(28, "No space left on device")
+    def refusing(descriptor):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match=r"cats/.\.png: cannot be written \(No space left on device\)"):
-        run(write(here / "photos", some_pictures(3)), "cats")
+    monkeypatch.setattr(os, "fsync", refusing)
+    line = refused(capsys, prepare.prepare, write(here / "photos", some_pictures(3)), "cats")
+    assert re.search(rf"cats/.\.png: cannot be written \({os.strerror(number)}\): {advice}\n", line)
     assert written(here / "cats") == {}
 
 
+def test_no_picture_is_made_where_the_report_cannot_be_written(here, capsys, monkeypatch):
+    """It comes last, and without it all the work would end in an error: its place is tried first."""
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(prepare, "try_place", denied)
+    line = refused(capsys, prepare.prepare, write(here / "photos", some_pictures(3)), "cats")
+    assert "cats.prepared.txt: cannot be written (Permission denied): give another OUT" in line
+    assert not (here / "cats").exists()
+
+
+def test_names_that_are_no_unicode_are_reported(here):
+    """A folder of any bytes is prepared; in the report they are escaped, so that it is a text."""
+    source = write(here / os.fsdecode(b"caf\xe9"), some_pictures(1))
+    run(source, "cats")
+    assert r"caf\udce9: 1 picture" in (here / "cats.prepared.txt").read_text(encoding="utf-8")
+
+
+def test_a_list_may_begin_with_a_mark(here):
+    """Editors on Windows begin a text with U+FEFF, which is no part of the first name."""
+    write(here, {"list": "\ufeff0.png\n1.png\n".encode()})
+    run(write(here / "photos", some_pictures(3)), "cats", "--exclude", "list")
+    assert list(written(here / "cats")) == ["2.png"]
+
+
+def test_the_command_that_is_printed_can_be_typed(here, capsys):
+    """A folder whose name begins with a dash, or holds a space, is no option and one word."""
+    source = write(here / "photos", some_pictures(1))
+    for out, word in (("./-cats", "./-cats"), ("my cats", "'my cats'")):
+        run(source, out)
+        assert capsys.readouterr().out.endswith(f"train     python -m minigan.train --data {word}\n")
+
+
+LONG = 300 * "x"
 REFUSALS = {
     "no source": (["nowhere", "cats"], "nowhere: no such folder or .zip"),
     "no picture": (["texts", "cats"], "texts: no pictures in 1 file: .txt (1)"),
@@ -378,7 +416,12 @@ REFUSALS = {
     ),
     "inside": (["photos", "photos/cats"], "photos/cats: lies in photos"),
     "the same": (["photos", "photos"], "photos: lies in photos"),
-    "a file": (["photos", "texts/a.txt"], "0.png: cannot be written (File exists)"),
+    "a file": (["photos", "texts/a.txt"], "texts/a.txt: is no folder: give a new or an empty one"),
+    "below a file": (["photos", "texts/a.txt/cats"], "cats.prepared.txt: cannot be written (File exists)"),
+    "a circle": (["photos", "circle"], "circle: is no folder: give a new or an empty one"),
+    "from a circle": (["circle", "cats"], "circle: cannot be opened (Too many levels of symbolic links): check"),
+    "long": (["photos", LONG], f"{LONG}: cannot be written (File name too long): give another OUT"),
+    "from long": ([LONG, "cats"], f"{LONG}: cannot be opened (File name too long): check the path"),
     "two crops": (["photos", "cats", "--cat-landmarks", "--crop", "none"], "leave out --crop"),
     "no list": (
         ["photos", "cats", "--exclude", "nowhere"],
@@ -396,6 +439,7 @@ REFUSALS = {
 def test_bad_input_gets_one_line(here, capsys, case):
     """It says what is wrong and where; no picture is made."""
     write(here, {"photos/0.png": encoded(noise(8, 8)), "texts/a.txt": b"", "bad/a.png": b"?"})
+    (here / "circle").symlink_to("circle")
     arguments, message = REFUSALS[case]
     assert message in refused(capsys, prepare.prepare, *arguments)
     assert not (here / "cats").exists()

@@ -12,7 +12,21 @@ from pathlib import Path
 import pytest
 from picture_files import write, zipped
 
-from minigan.sources import LARGEST_FILE, File, contents, kinds, one_line, open_source, pictures, printable, read
+from minigan.errors import UserError
+from minigan.sources import (
+    LARGEST_FILE,
+    File,
+    contents,
+    kinds,
+    number_of,
+    one_line,
+    open_source,
+    pictures,
+    printable,
+    quoted,
+    read,
+    refuse_inside,
+)
 
 NAMES = ["a.png", "a/b.png", "a/b/c.png", "a-1/x.png", "a b.png", "B.JPG", "é.gif", "z/line\nbreak.png", "猫.webp"]
 
@@ -77,6 +91,51 @@ def test_names_fit_on_a_line():
     assert printable("cats/猫 é.png") == "cats/猫 é.png"
     assert printable("line\nbreak\x1b[2J.png") == r"line\nbreak\x1b[2J.png"
     assert printable(os.fsdecode(b"\xff.png")).isascii()
+
+
+def test_a_path_in_a_command_is_one_word_and_no_option():
+    """What is printed to be typed can be typed."""
+    assert quoted(Path("cats")) == "cats"
+    assert quoted(Path("my cats")) == "'my cats'"
+    assert quoted(Path("-cats")) == "./-cats"
+    assert quoted(Path("/-cats")) == "/-cats"
+
+
+def test_counts_agree_with_their_noun():
+    """One is the only singular."""
+    assert [number_of(n, "file") for n in (0, 1, 2, 1200)] == ["0 files", "1 file", "2 files", "1,200 files"]
+
+
+def test_what_is_written_does_not_land_among_the_pictures(tmp_path, monkeypatch):
+    """Whatever way a place is named, through links or `..`, the source and all below it are refused, and no other."""
+    monkeypatch.chdir(write(tmp_path, {"cats/a/0.png": b""}))
+    Path("link").symlink_to("cats/a")
+    Path("circle").symlink_to("circle")
+    for place, source in (
+        ("cats", "cats"),
+        ("cats/a/new/x.png", "cats"),
+        ("link/x.png", "cats"),
+        ("cats/a/x.png", "link"),
+        ("x/../cats/x.png", tmp_path / "cats"),
+        ("x.png", "."),
+    ):
+        with pytest.raises(UserError, match=r"^[^\n]+ lies in [^\n]+, and would be .+: give --out a place outside$"):
+            refuse_inside(Path(place), Path(source), "--out")
+    for place in ("cats.png", "x.png", "cats/../x.png", "circle", "circle/x.png", 300 * "x"):
+        refuse_inside(Path(place), Path("cats"), "--out")
+    refuse_inside(Path("x.png"), Path("circle"), "--out")
+
+
+def test_an_archive_that_may_not_be_read_is_not_called_broken(tmp_path, monkeypatch):
+    """Another copy would not help."""
+
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(zipfile, "ZipFile", denied)
+    (tmp_path / "cats.zip").touch()
+    with pytest.raises(UserError, match=r"cats.zip: cannot be read \(Permission denied\): check its permissions"):
+        open_source(tmp_path / "cats.zip")
 
 
 def test_a_member_is_a_name_and_bytes_wherever_it_points(tmp_path):
