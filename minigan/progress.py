@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import math
-import shlex
 import time
 from collections.abc import Callable, Mapping
 
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from minigan.options import Settings
 from minigan.reporter import Reporter
 from minigan.run import Run
+from minigan.sources import quoted
 
 __all__ = ["MEASURED", "Progress", "Seldom"]
 
@@ -103,7 +103,7 @@ class Progress:
 
     def end(self, run: Run) -> None:
         """After the run has ended: where everything is, and the two commands most wanted next."""
-        folder, outcome = shlex.quote(str(run.folder)), run.about["outcome"]
+        folder, outcome = quoted(run.folder), run.about["outcome"]
         more = f" --epochs {2 * self.settings.epochs}" if self.step >= self.last_step else ""
         found = {
             **run.places(),

@@ -18,9 +18,9 @@ import numpy as np
 from minigan import checkpoint, pictures
 from minigan.checkpoint import FORMAT, Checkpoint, Newer, NotWhole, refuse_newer
 from minigan.errors import UserError
-from minigan.files import UNFINISHED, remove_unfinished, replacing, sync
+from minigan.files import FULL, UNFINISHED, remove_unfinished, replacing, sync
 from minigan.options import Settings, kept_settings
-from minigan.sources import printable
+from minigan.sources import printable, quoted
 
 __all__ = ["DOCTOR", "LOG", "Run", "free_folder"]
 
@@ -312,9 +312,11 @@ class Run:
         try:
             yield
         except OSError as error:
-            remedy = "free the disk or give another --out"
             if saved := self.checkpoints():
-                remedy = f"free the disk, and go on from {saved[-1]} with --resume {self.folder}"
+                mend = "free the disk" if error.errno in FULL else "mend that"
+                remedy = f"{mend}, and go on from {saved[-1]} with --resume {quoted(self.folder)}"
+            else:
+                remedy = f"{'free the disk, or ' * (error.errno in FULL)}give another --out"
             raise UserError(f"{self.folder}: cannot be written ({error.strerror or error}): {remedy}") from error
 
     def _write(self, name: str, text: str) -> None:

@@ -36,7 +36,7 @@ from minigan.progress import Progress, Seldom
 from minigan.random import Random
 from minigan.reporter import Event, Reporter
 from minigan.run import Run, free_folder
-from minigan.sources import printable
+from minigan.sources import printable, refuse_inside
 from minigan.steps import Steps, use_graph
 from minigan.table import layer_table, step_multiply_adds
 from minigan.tensorboard import TensorBoard
@@ -343,6 +343,8 @@ def train(arguments: list[str] | None = None) -> None:
         settings = options.new_settings(given)
         folder = given.out or Path("runs", datetime.datetime.now().strftime("%Y-%m-%d-%H%M%S"))
         free_folder(folder)
+        if settings.data is not None:
+            refuse_inside(folder, Path(settings.data), "--out")
 
     if settings.tensorboard:
         reporter.listeners.append(TensorBoard())

@@ -119,10 +119,11 @@ def test_quiet_says_where_the_run_is(capsys):
     assert Run.open(Path(folder)).newest_checkpoint()
 
 
-@pytest.mark.parametrize("limit", ["--epochs=3", "--minutes=1e-4"])
-def test_the_last_words_can_be_typed_as_they_stand(capsys, limit):
-    """The folder, whose name a shell would split, and what is in it; and both commands do what they say."""
-    lines = said(capsys, "--out", "my cats; run", limit)
+@pytest.mark.parametrize(("folder", "limit"), [("my cats; run", "--epochs=3"), ("-run", "--minutes=1e-4")])
+def test_the_last_words_can_be_typed_as_they_stand(capsys, folder, limit):
+    """The folder, whose name a shell would split, or a command take for an option, and what is in it; and both commands
+    do what they say."""
+    lines = said(capsys, f"--out={folder}", limit)
     last = dict(line.split(maxsplit=1) for line in lines[-8:])
     assert list(last) == ["done", "folder", "samples", "report", "weights", "log", "resume", "generate"]
     assert all(Path(last[name]).exists() for name in ("folder", "samples", "report", "weights", "log"))

@@ -110,8 +110,8 @@ def test_a_step_without_a_checkpoint_is_told_of_those_that_have_one(run):
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
-@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
-def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, code):
+@pytest.mark.parametrize(("code", "mend"), [(errno.EIO, "mend that"), (errno.ENOSPC, "free the disk")])
+def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, code, mend):
     """A sync or a renaming that fails: one line that says from where to go on, and nothing unfinished is left."""
     (good,) = saved(run, 1)
     before = files(run)
@@ -125,7 +125,7 @@ def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, 
             saved(run, 2)
     assert str(error.value) == (
         f"{run.folder}: cannot be written ({os.strerror(code)}): "
-        f"free the disk, and go on from {good} with --resume {run.folder}"
+        f"{mend}, and go on from {good} with --resume {run.folder}"
     )
     assert files(run) == before
     assert run.newest_checkpoint().path == good

@@ -596,6 +596,20 @@ def test_the_last_step_is_saved_whatever_its_page_says(folder, monkeypatch, grap
     assert [path.stem for path in Path("run/checkpoints").glob("*.safetensors")] == ["00000003"]
 
 
+@pytest.mark.parametrize("out", [[], ["--out", "cats/run"], ["--out", "link/run"]])
+def test_a_run_is_not_among_its_pictures(folder, place, capsys, monkeypatch, out):
+    """Its samples would be pictures when it goes on. Nothing is written; a name that begins alike is another folder."""
+    shutil.copytree(folder, "cats")
+    Path("link").symlink_to("cats")
+    before = sorted(Path("cats").rglob("*"))
+    monkeypatch.chdir(place if out else "cats")
+    line = refusal(capsys, *SMALL, "--data", "cats" if out else ".", *out)
+    assert "and would be taken for its pictures: give --out a place outside" in line
+    monkeypatch.chdir(place)
+    assert sorted(Path("cats").rglob("*")) == before
+    assert trained("--data", "cats", "--epochs", 1, "--out", "cats-run").checkpoints()
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a name is text")
 def test_a_name_that_is_no_text(folder):
     """The bytes of a name need not be letters: the run and its page are written all the same."""
@@ -774,7 +788,7 @@ def test_a_run_begins_whole_or_not_at_all(capsys, monkeypatch):
     line = refusal(capsys, *SMALL, "--device", "cpu", "--out", "run")
     assert (
         line
-        == "minigan: error: run: cannot be written (No space left on device): free the disk or give another --out\n"
+        == "minigan: error: run: cannot be written (No space left on device): free the disk, or give another --out\n"
     )
     assert not Path("run").exists()
 
