@@ -256,7 +256,7 @@ def prepare(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="a folder (nested or not) or a .zip of pictures")
-    add("out", type=Path, metavar="OUT", help="the folder of PNG, new or begun by the same command")
+    add("out", type=Path, metavar="OUT", help="a folder of PNG, new or begun by the same command; a report lies beside")
     add("--size", type=whole(1, 4096), metavar="N", help="pixels of the shorter side (default: as it is)")
     add("--mode", choices=CHANNELS, default="RGB", help="colour (default) or grey")
     add("--min-size", type=whole(1, 65535), default=1, metavar="N", help="drop what is smaller before scaling")

@@ -419,6 +419,7 @@ REFUSALS = {
     "a file": (["photos", "texts/a.txt"], "texts/a.txt: is no folder: give a new or an empty one"),
     "below a file": (["photos", "texts/a.txt/cats"], "cats.prepared.txt: cannot be written (File exists)"),
     "a circle": (["photos", "circle"], "circle: is no folder: give a new or an empty one"),
+    "below a circle": (["photos", "circle/cats"], "circle/cats.prepared.txt: cannot be written (File exists)"),
     "from a circle": (["circle", "cats"], "circle: cannot be opened (Too many levels of symbolic links): check"),
     "long": (["photos", LONG], f"{LONG}: cannot be written (File name too long): give another OUT"),
     "from long": ([LONG, "cats"], f"{LONG}: cannot be opened (File name too long): check the path"),
