@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from minigan.errors import UserError
+from minigan.files import writing
 from minigan.run import Run
 
 __all__ = ["TensorBoard"]
@@ -34,7 +35,7 @@ class TensorBoard:
 
     def __call__(self, event: str, facts: dict) -> None:
         """Write an event down, at once. Raises UserError if the disk refuses."""
-        try:
+        with writing("--tensorboard", "leave it out"):
             match event:
                 case "run":
                     self._begin(Run.open(facts["folder"]), facts["step"])
@@ -45,8 +46,6 @@ class TensorBoard:
                     self._write(facts["step"], [{"tag": "sample", "image": _picture(facts["path"])}])
                 case "end":
                     self._file.close()
-        except OSError as error:
-            raise UserError(f"--tensorboard: cannot be written ({error.strerror or error}): free the disk") from error
 
     def _begin(self, run: Run, step: int) -> None:
         """A new file, which takes back what earlier ones say of `step` and after, but for what the run has kept."""
