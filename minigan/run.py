@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import json
 import os
 import shutil
@@ -88,7 +87,6 @@ class Run:
         try:
             about = json.loads(path.read_text())
             refuse_newer(path, about.pop("format", None))
-            datetime.datetime.fromisoformat(about["started"])
             return cls(folder, kept_settings(about.pop("settings")), about)
         except OSError as error:
             raise UserError(f"{folder}: no run's folder ({path.name}: {error.strerror}): check the path") from error

@@ -381,7 +381,7 @@ def train(arguments: list[str] | None = None) -> None:
                 )
             logged = run.rewind(game.step_count, LOG_EVERY)
             session = about(device, pictures, *run.about.get("commands", []), command)
-            run.about |= session | {"started": run.about["started"]}
+            run.about |= session | {"started": run.about.get("started", session["started"])}
             run.configure(settings)
             run.name_skipped(pictures.skipped)
         text = f"{run.folder}, step {game.step_count:,}"

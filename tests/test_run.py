@@ -20,7 +20,6 @@ from minigan.run import FIELDS, LOG, Run, free_folder
 
 ROW = dict.fromkeys(FIELDS[LOG], 0.5) | {"step": 20}
 VISIT = {"step": 0, "measures": {}, "notes": []}
-ABOUT = {"started": "2026-11-28T02:00:00+01:00"}
 SETTINGS = options.new_settings(options.parse(["--sample-every", "2"]))
 IMAGES = np.zeros((1, 16, 16, 3), np.float32)
 
@@ -28,7 +27,7 @@ IMAGES = np.zeros((1, 16, 16, 3), np.float32)
 @pytest.fixture
 def run(tmp_path) -> Run:
     """A new run."""
-    return Run.create(tmp_path / "run", SETTINGS, ABOUT, [])
+    return Run.create(tmp_path / "run", SETTINGS, {}, [])
 
 
 def saved(run: Run, *steps: int) -> list[Path]:
@@ -261,10 +260,10 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
         (folder / name).mkdir(parents=True)
     for name in ("checkpoints/lock", "checkpoints/process", "config.json.0123abcd.tmp"):
         (folder / name).write_text("1")
-    Run.create(folder, SETTINGS, ABOUT, [])
+    Run.create(folder, SETTINGS, {}, [])
     assert files(Run.open(folder)) == ["checkpoints/lock", "config.json"]
     with pytest.raises(UserError, match="holds files already"):
-        Run.create(folder, SETTINGS, ABOUT, [])
+        Run.create(folder, SETTINGS, {}, [])
 
 
 @pytest.mark.parametrize("name", ["a/b/mine", "notes.tmp", "notes.0123.tmp", "lock", "a/process", "a/checkpoints/lock"])
@@ -275,7 +274,7 @@ def test_a_file_of_somebody_s_own_is_not_taken_for_what_a_run_left(tmp_path, nam
     free_folder(tmp_path / "other")
     path.write_text("")
     with pytest.raises(UserError, match="holds files already"):
-        Run.create(tmp_path / "other", SETTINGS, ABOUT, [])
+        Run.create(tmp_path / "other", SETTINGS, {}, [])
     assert path.exists()
 
 
