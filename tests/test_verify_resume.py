@@ -15,9 +15,10 @@ from soak_kill import soak
 from minigan import checkpoint, options, train, verify_resume
 from minigan.checkpoint import Checkpoint
 from minigan.errors import UserError
-from minigan.run import Run
+from minigan.run import FIELDS, LOG, Run
 from minigan.verify_resume import Different, compare
 
+ROW = dict.fromkeys(FIELDS[LOG], 0.1)
 SMALL = ("--preset", "tiny32", "--size", "16", "--batch-size", "4", "--z-dim", "8")
 
 
@@ -76,8 +77,8 @@ def pair(tmp_path) -> tuple[Run, Run]:
         arrays = {"generator.w": np.arange(12, dtype=np.float32).reshape(3, 4), "adam_g.m": np.zeros(2, np.float32)}
         one.save_checkpoint(step, arrays, {"step": step, "noise": 2**70, "seconds": step / 7})
         one.save_sample(step, np.full((1, 16, 16, 3), step / 10, np.float32))
-        one.log({"step": step, "d_loss": 0.1, "seconds": step / 7})
-        one.log({"step": step, "notes": []}, "doctor.jsonl")
+        one.log({**ROW, "step": step, "seconds": step / 7})
+        one.log({"step": step, "measures": {}, "notes": []}, "doctor.jsonl")
     return one, Run.open(shutil.copytree(one.folder, tmp_path / "other"))
 
 
@@ -131,8 +132,10 @@ DIFFERENCES = {
     lambda run: run.save_sample(6, np.zeros((1, 16, 16, 3), np.float32)): "samples/000006.png: other bytes",
     lambda run: logged(run, d_loss=0.1 + 2**-56): "log.jsonl, step 6: d_loss 0.1 and 0.10000000000000002",
     lambda run: logged(run, step=7): "log.jsonl, rows of steps [3, 6] and [3, 7]",
-    lambda run: run.log({"step": 9, "notes": []}, "doctor.jsonl"): "doctor.jsonl, rows of steps [3, 6] and [3, 6, 9]",
-    lambda run: run.log({"step": 9}): "log.jsonl, rows of steps [3, 6] and [3, 6, 9]",
+    lambda run: run.log({"step": 9, "measures": {}, "notes": []}, "doctor.jsonl"): (
+        "doctor.jsonl, rows of steps [3, 6] and [3, 6, 9]"
+    ),
+    lambda run: run.log({**ROW, "step": 9}): "log.jsonl, rows of steps [3, 6] and [3, 6, 9]",
 }
 
 
