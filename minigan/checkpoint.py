@@ -21,6 +21,7 @@ import safetensors.numpy
 from minigan.autograd import Tensor
 from minigan.errors import UserError
 from minigan.files import replacing
+from minigan.sources import one_line
 
 __all__ = ["FORMAT", "UNREADABLE", "Checkpoint", "Newer", "NotWhole", "load", "refuse_newer", "save"]
 
@@ -92,8 +93,7 @@ def load(path: Path) -> Checkpoint:
             raise ValueError("its bytes are not those that were written")
         refuse_newer(path, found)
     except UNREADABLE as error:
-        reason = " ".join(str(error).split())
-        raise NotWhole(f"{path}: not a whole checkpoint ({reason})") from None
+        raise NotWhole(f"{path}: not a whole checkpoint ({one_line(error)})") from None
     return Checkpoint(path, arrays, state)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import kernels
 from minigan.errors import UserError
+from minigan.sources import one_line
 
 __all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
@@ -35,7 +36,7 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(141)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _fail(f"{where}{error.strerror or error}")
+        _fail(f"{where}{one_line(error)}")
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -187,8 +187,7 @@ def inspect(arguments: list[str] | None = None) -> None:
     default = PRESETS[DATA_PRESET].size
     add("--size", type=int, choices=SIZES, default=default, metavar="PIXELS", help=f"to train at (default {default})")
     add("--mode", choices=CHANNELS, default="RGB", help="colour (default) or grey")
-    out = Path("inspect.png")
-    add("--out", type=Path, default=out, metavar="FILE", help=f"the PNG, outside of DATA (default {out})")
+    add("--out", type=Path, default=Path("inspect.png"), metavar="FILE", help="outside of DATA (default %(default)s)")
     add("--verify", action="store_true", help="check every byte of the set that a training keeps decoded")
     given = parser.parse_args(arguments)
     size, mode, out = given.size, given.mode, given.out

@@ -186,10 +186,12 @@ def play(game: Game, batches: Batches, graph: bool, run: Run, progress: Progress
             if sampled:
                 game.check(run)
                 background.start(show, run, step, game.sample(), doctor.visit(last=over), look, over)
-            if saved:
-                save(anyway=over or archived or settings.save_every is not None)
-            if not graph:  # then the device is not ahead of the host
-                background.finish()
+            try:
+                if not graph:  # then the device is not ahead of the host
+                    background.finish()
+            finally:  # whatever is wrong with what it has shown
+                if saved:
+                    save(anyway=over or archived or settings.save_every is not None)
     run.end("done" if progress.done == 1 else "stopped")
     progress.end(run)
 
