@@ -76,7 +76,7 @@ def compiled(source, defines, architecture, major):
     def make(path):
         path.write_text(compiler.compile(source, defines, architecture, major).log)
 
-    return compiler.Cubin(b"", cached("gate", parts, ".log", make).read_text())
+    return compiler.Compiled(b"", cached("gate", parts, ".log", make).read_text())
 
 
 def gate(source, defines, architecture, major):

@@ -1,4 +1,7 @@
-"""The host: a `.cu` compiled by its C++ compiler and run a thread at a time on NumPy arrays (see emulated.h)."""
+"""The host: a `.cu` compiled by its C++ compiler and run a thread at a time on NumPy arrays (see emulated.h).
+
+Or compiled by NVIDIA's, as far as it goes without a GPU, and the outcome by the host's (see `ptx`).
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels import DeviceError
+from kernels.launch import nvrtc, ptx
 from kernels.launch.cache import cached
 from kernels.launch.signature import Parameter, join
 
@@ -33,6 +37,9 @@ SANITIZED = (
 )  # fmt: skip
 
 
+WRAP = "-fwrapv"  # PTX's whole numbers wrap around, and C++'s signed ones need not
+
+
 class Emulation(NamedTuple):
     """How kernels run on the host.
 
@@ -43,11 +50,14 @@ class Emulation(NamedTuple):
     sanitize: whether they are built with sanitizers, and stop at a read beyond an array, say; see
         `sanitized_environment`.
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
+    ptx: None runs a `.cu` as the host's compiler reads it; a virtual architecture, "compute_90", the PTX that NVRTC makes
+        of it for that.
     """
 
     order: int | None = None
     sanitize: bool = False
     multiprocessors: int = 4
+    ptx: str | None = None
 
 
 _emulation = Emulation()
@@ -55,9 +65,9 @@ _emulation = Emulation()
 
 @contextlib.contextmanager
 def emulation(**chosen) -> Iterator[None]:
-    """While active, kernels on the host run as `Emulation(**chosen)` says."""
+    """While active, kernels on the host run as chosen, and otherwise as they did."""
     global _emulation
-    outer, _emulation = _emulation, Emulation(**chosen)
+    outer, _emulation = _emulation, _emulation._replace(**chosen)
     try:
         yield
     finally:
@@ -130,7 +140,7 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
             values.append(parameter.packed(argument, address))
         else:
             values.append(np.array(address(argument) if parameter.pointer else argument))
-    start(built(source, defines, _emulation.sanitize), source.name, kernel, grid, block, shared, values)
+    start(built(source, defines, _emulation.sanitize, _emulation.ptx), source.name, kernel, grid, block, shared, values)
 
 
 def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: int, values: list[np.ndarray]) -> None:
@@ -153,23 +163,23 @@ def address(array: np.ndarray) -> int:
 
 
 @functools.cache
-def built(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
-    """The source compiled and loaded. Threads may build several at once.
+def built(source, defines: frozenset, sanitize: bool, architecture: str | None) -> ctypes.PyDLL:
+    """The source compiled and loaded; architecture: that of `Emulation.ptx`. Threads may build several at once.
 
     Raises
     ------
-    DeviceError: sanitize, in a Python that was started without the sanitizer's library.
+    DeviceError: sanitize, in a Python that was started without the sanitizer's library; PTX, without NVRTC.
     RuntimeError: the source does not compile.
     """
     if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
         raise DeviceError("emulated: sanitize=True needs Python started in kernels.launch.host.sanitized_environment()")
-    options = [*OPTIONS, *(SANITIZED if sanitize else ()), *(f"-D{name}={value}" for name, value in sorted(defines))]
-    text = "\n".join([_header(), source.text, *(_entry(name, source.kernels[name]) for name in source.kernels)])
+    options = [*OPTIONS, *(SANITIZED if sanitize else ()), *([WRAP] if architecture else ())]
+    parts, write = _as_written(source, defines) if architecture is None else _as_ptx(source, defines, architecture)
 
     def make(path: Path) -> None:
         done = subprocess.run(
             [compiler(), *options, "-x", "c++", "-", "-o", path, "-lm"],
-            input=text,
+            input="\n".join([_header("emulated.h"), *write()]),
             env={name: value for name, value in os.environ.items() if name != "LD_PRELOAD"},
             capture_output=True,
             text=True,
@@ -177,15 +187,35 @@ def built(source, defines: frozenset, sanitize: bool) -> ctypes.PyDLL:
         if done.returncode:
             raise RuntimeError(f"{source.name} does not compile for the host:\n{done.stderr}")
 
-    path = cached("emulated", [compiler_version(), *options, text], ".so", make)
+    path = cached("emulated", [compiler_version(), *options, _header("emulated.h"), *parts], ".so", make)
     library = ctypes.PyDLL(path)  # keeps the GIL: a library has one set of fibers, and so one launch at a time
     library.emulated_launch.restype = ctypes.c_char_p
     return library
 
 
+def _as_written(source, defines: frozenset) -> tuple[list[str], Callable[[], list[str]]]:
+    """What the host's build of a `.cu` is made of, and a function that returns its C++."""
+    constants = [f"#define {name} {value}" for name, value in sorted(defines)]
+    text = [*constants, source.text, *(_entry(name, source.kernels[name]) for name in source.kernels)]
+    return text, lambda: text
+
+
+def _as_ptx(source, defines: frozenset, architecture: str) -> tuple[list[str], Callable[[], list[str]]]:
+    """What the build of a `.cu`'s PTX is made of, and a function that returns its C++."""
+    major = nvrtc.newest()
+    translator = resources.files(__package__).joinpath("ptx.py").read_text("utf-8")
+    parts = [nvrtc.version(major), *nvrtc.options(source, defines, architecture), source.text, translator]
+
+    def write() -> list[str]:
+        window, functions = ptx.translated(nvrtc.compile(source, defines, architecture, major).code.decode().rstrip("\0"))
+        return [window, _header("ptx.h"), functions]
+
+    return [*parts, _header("ptx.h")], write
+
+
 @functools.cache
-def _header() -> str:
-    return join(__package__, "emulated.h", resources.files(__package__).joinpath("emulated.h").read_text("utf-8"))
+def _header(file: str) -> str:
+    return join(__package__, file, resources.files(__package__).joinpath(file).read_text("utf-8"))
 
 
 def _entry_name(kernel: str) -> str:

@@ -33,8 +33,8 @@ class Usage(NamedTuple):
     spilled: int  # bytes that a thread stores to and loads from local memory for want of registers
 
 
-class Cubin(NamedTuple):
-    """A source compiled to machine code, and the compiler's log."""
+class Compiled(NamedTuple):
+    """A source compiled, and the compiler's log. code: a cubin; for a virtual architecture, PTX."""
 
     code: bytes
     log: str
@@ -99,13 +99,13 @@ def _open(major: int, name: str) -> ctypes.CDLL:
 
 
 def options(source, defines: frozenset, architecture: str) -> list[str]:
-    """The compiler's options for a Source on a real architecture such as "sm_80"."""
+    """The compiler's options for a Source on an architecture, real or virtual: "sm_80", "compute_80"."""
     constants = [f"-D{name}={value}" for name, value in sorted(defines)]
     return [*OPTIONS, f"-arch={architecture}", f"-fmad={'true' if source.contract else 'false'}", *constants]
 
 
-def compile(source, defines: frozenset, architecture: str, major: int) -> Cubin:
-    """Compile a Source for a real architecture, with the NVRTC of that major version of CUDA.
+def compile(source, defines: frozenset, architecture: str, major: int) -> Compiled:
+    """Compile a Source for an architecture, with the NVRTC of that major version of CUDA.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def compile(source, defines: frozenset, architecture: str, major: int) -> Cubin:
         log = _read(library, program, "ProgramLog").decode().rstrip("\0")
         if failed:
             raise RuntimeError(f"{source.name} does not compile for {architecture}:\n{log}")
-        return Cubin(_read(library, program, "CUBIN"), log)
+        return Compiled(_read(library, program, "PTX" if architecture.startswith("compute_") else "CUBIN"), log)
     finally:
         library.nvrtcDestroyProgram(ctypes.byref(program))
 

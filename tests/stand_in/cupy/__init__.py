@@ -318,11 +318,11 @@ _compile = nvrtc.compile
 
 
 @functools.wraps(_compile)
-def _compile_or_name(source, defines: frozenset, architecture: str, major: int) -> nvrtc.Cubin:
+def _compile_or_name(source, defines: frozenset, architecture: str, major: int) -> nvrtc.Compiled:
     """For the stand-in, machine code is what says what is to be compiled for the host."""
     if architecture != f"sm_{CAPABILITY}":
         return _compile(source, defines, architecture, major)
-    return nvrtc.Cubin(pickle.dumps((source.name, source.text, source.kernels, defines)), "")
+    return nvrtc.Compiled(pickle.dumps((source.name, source.text, source.kernels, defines)), "")
 
 
 nvrtc.compile = _compile_or_name

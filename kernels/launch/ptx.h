@@ -1,0 +1,336 @@
+// ptx.h: what each instruction of PTX means, on the host      (ptx.py writes the calls; NVIDIA's PTX ISA 9.0, chapter 9)
+//
+// A register is an unsigned word of 16, 32 or 64 bits, whatever is in it; a predicate is a bool. The instruction's type
+// says how it reads them: `add.f32 %f3, %f1, %f2` is f3 = ptx_add<F32>(f1, f2). Only what NVRTC makes of our kernels is
+// here. Barriers, shuffles and copies are those of emulated.h.
+#include <fenv.h>
+
+#include <array>
+
+typedef uint8_t U8, B8;
+typedef uint16_t U16, B16;
+typedef uint32_t U32, B32;
+typedef uint64_t U64, B64;
+typedef int16_t S16;
+typedef int32_t S32;
+typedef int64_t S64;
+typedef float F32;
+typedef double F64;
+typedef bool PRED;
+
+template <int BYTES> struct Word;
+template <> struct Word<1> { typedef uint8_t type; };
+template <> struct Word<2> { typedef uint16_t type; };
+template <> struct Word<4> { typedef uint32_t type; };
+template <> struct Word<8> { typedef uint64_t type; };
+template <class T> struct Register { typedef typename Word<sizeof(T)>::type type; };
+template <> struct Register<bool> { typedef bool type; };
+template <class T> using Bits = typename Register<T>::type;  // a register that holds a T
+
+// A register read as a T, and a T as it is in a register.
+template <class T> static T as(Bits<T> bits) {
+    T value;
+    memcpy(&value, &bits, sizeof(T));
+    return value;
+}
+template <class T> static Bits<T> bits(T value) {
+    Bits<T> bits;
+    memcpy(&bits, &value, sizeof(T));
+    return bits;
+}
+
+// An instruction of one, two or three operands, by what it makes of their values.
+#define UNARY(NAME, VALUE) \
+    template <class T> static Bits<T> ptx_##NAME(Bits<T> ra) { const T a = as<T>(ra); return bits<T>(VALUE); }
+#define BINARY(NAME, VALUE) \
+    template <class T> static Bits<T> ptx_##NAME(Bits<T> ra, Bits<T> rb) { \
+        const T a = as<T>(ra), b = as<T>(rb); \
+        return bits<T>(VALUE); \
+    }
+#define TERNARY(NAME, VALUE) \
+    template <class T> static Bits<T> ptx_##NAME(Bits<T> ra, Bits<T> rb, Bits<T> rc) { \
+        const T a = as<T>(ra), b = as<T>(rb), c = as<T>(rc); \
+        return bits<T>(VALUE); \
+    }
+
+// ---- arithmetic -----------------------------------------------------------------------------------------------------
+// Whole numbers wrap around: the host's signed ones do too (-fwrapv).
+template <class T> constexpr bool WHOLE = T(0.5) == T(0);
+template <class T> constexpr bool SIGNED = T(-1) < T(0);
+static float lesser(float a, float b) { return fminf(a, b); }  // of a number and NaN, the number
+static double lesser(double a, double b) { return fmin(a, b); }
+template <class T> static T lesser(T a, T b) { return a < b ? a : b; }
+static float greater(float a, float b) { return fmaxf(a, b); }
+static double greater(double a, double b) { return fmax(a, b); }
+template <class T> static T greater(T a, T b) { return a > b ? a : b; }
+template <class T> static T magnitude(T a) { return as<T>(bits(a) & ~((Bits<T>)1 << (8 * sizeof(T) - 1))); }
+
+BINARY(add, a + b)
+BINARY(sub, a - b)
+BINARY(mul, a * b)
+BINARY(mul_lo, a * b)
+BINARY(min, lesser(a, b))
+BINARY(max, greater(a, b))
+BINARY(add_rn, a + b)  // as without .rn, but never fused with a product
+BINARY(sub_rn, a - b)
+BINARY(mul_rn, a * b)
+BINARY(div_rn, a / b)
+UNARY(neg, -a)
+UNARY(abs, magnitude(a))
+UNARY(sqrt_rn, (T)sqrt(a))
+UNARY(rcp_rn, 1 / a)
+TERNARY(mad_lo, a * b + c)
+TERNARY(fma_rn, sizeof(T) == 4 ? (T)fmaf(a, b, c) : (T)fma(a, b, c))
+BINARY(copysign, (T)copysign(b, a))  // a's sign, b's magnitude
+
+// Whole numbers. The host would stop at a division by 0, of which PTX says no result, and at the least number by -1.
+BINARY(div, b == 0 ? (T)-1 : SIGNED<T> && b == (T)-1 ? (T)(0 - a) : (T)(a / b))
+BINARY(rem, b == 0 ? a : SIGNED<T> && b == (T)-1 ? (T)0 : (T)(a % b))
+
+template <class T> static U32 ptx_mul_hi(U32 a, U32 b) { return (U64)((S64)as<T>(a) * as<T>(b)) >> 32; }
+
+template <class T> struct Twice;
+template <> struct Twice<U16> { typedef U32 type; };
+template <> struct Twice<S32> { typedef S64 type; };
+template <> struct Twice<U32> { typedef U64 type; };
+template <class T> static Bits<typename Twice<T>::type> ptx_mul_wide(Bits<T> a, Bits<T> b) {
+    typedef typename Twice<T>::type Wide;
+    return bits<Wide>((Wide)as<T>(a) * as<T>(b));
+}
+
+// Rounded another way than to the nearest. volatile: or the compiler computes while the host still rounds to the nearest.
+template <class T> static T rounded(int mode, T (*compute)(T, T, T), T a, T b, T c) {
+    volatile T x = a, y = b, z = c;
+    fesetround(mode);
+    volatile T value = compute(x, y, z);
+    fesetround(FE_TONEAREST);
+    return value;
+}
+static float fused(float a, float b, float c) { return fmaf(a, b, c); }
+static float sum_of_two(float a, float b, float) { return a + b; }
+TERNARY(fma_rm, rounded<T>(FE_DOWNWARD, fused, a, b, c))
+BINARY(add_rz, rounded<T>(FE_TOWARDZERO, sum_of_two, a, b, 0))
+
+// An approximation is some ulp off on a GPU, and the nearest number here. ftz: what is denormal is 0.
+static float flushed(float a) { return fabsf(a) < 0x1p-126f ? copysignf(0, a) : a; }
+template <class T> static U32 ptx_ex2_approx_ftz(U32 a) { return bits<T>(flushed(exp2f(flushed(as<T>(a))))); }
+template <class T> static U32 ptx_rcp_approx_ftz(U32 a) { return bits<T>(flushed(1 / flushed(as<T>(a)))); }
+template <class T> static U64 ptx_rcp_approx_ftz(U64 a) {
+    const U64 whole = fabs(as<T>(a)) < 0x1p-1022 ? bits<T>(copysign(INFINITY, as<T>(a))) : bits<T>(1 / as<T>(a));
+    return whole & ~0xffffffffull;  // of 20 fraction bits
+}
+
+// ---- bits -----------------------------------------------------------------------------------------------------------
+BINARY(and, a & b)
+BINARY(or, a | b)
+BINARY(xor, a ^ b)
+template <class T> static Bits<T> ptx_not(Bits<T> a) { return sizeof(T) == sizeof(bool) ? !a : ~a; }
+// A shift by more than there are bits leaves none, or only the sign.
+template <class T> static Bits<T> ptx_shl(Bits<T> a, U32 by) { return by < 8 * sizeof(T) ? a << by : 0; }
+template <class T> static Bits<T> ptx_shr(Bits<T> a, U32 by) {
+    const U32 most = 8 * sizeof(T) - 1;
+    return bits<T>(by <= most ? as<T>(a) >> by : as<T>(a) >> most >> 1);
+}
+// `length` bits of a, put into b from bit `first` on.
+template <class T> static U32 ptx_bfi(U32 a, U32 b, U32 first, U32 length) {
+    const U32 mask = (U32)(((U64)1 << length) - 1) << first;
+    return (a << first & mask) | (b & ~mask);
+}
+
+// ---- comparisons and choices ----------------------------------------------------------------------------------------
+#define COMPARISON(NAME, HOLDS) \
+    template <class T> static bool ptx_setp_##NAME(Bits<T> ra, Bits<T> rb) { \
+        const T a = as<T>(ra), b = as<T>(rb); \
+        return HOLDS; \
+    }
+COMPARISON(eq, a == b)
+COMPARISON(ne, a < b || a > b)  // false if one is NaN, as all of these
+COMPARISON(lt, a < b)
+COMPARISON(le, a <= b)
+COMPARISON(gt, a > b)
+COMPARISON(ge, a >= b)
+COMPARISON(equ, !(a < b || a > b))  // true if one is NaN, as all of these
+COMPARISON(neu, !(a == b))
+COMPARISON(ltu, !(a >= b))
+COMPARISON(leu, !(a > b))
+COMPARISON(gtu, !(a <= b))
+COMPARISON(geu, !(a < b))
+template <class T> static Bits<T> ptx_selp(Bits<T> a, Bits<T> b, bool first) { return first ? a : b; }
+
+// ---- moves and conversions ------------------------------------------------------------------------------------------
+template <class T> static Bits<T> ptx_mov(Bits<T> a) { return a; }
+template <class T> static U64 ptx_mov(std::array<U32, 2> halves) { return (U64)halves[1] << 32 | halves[0]; }
+static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }  // mov.B64 {low, high}, whole
+static void take(std::array<U32, 2> from, U32& a, U32& b) { a = from[0], b = from[1]; }
+static void take(std::array<U32, 4> from, U32& a, U32& b, U32& c, U32& d) {
+    a = from[0], b = from[1], c = from[2], d = from[3];
+}
+
+// Whole numbers and floats to others; what does not fit wraps around or is rounded to the nearest.
+template <class To, class From> static Bits<To> ptx_cvt(Bits<From> a) { return bits<To>((To)as<From>(a)); }
+template <class To, class From> static Bits<To> ptx_cvt_rn(Bits<From> a) { return bits<To>((To)as<From>(a)); }
+// A float cut to a whole number: one that is too large is the largest, NaN is 0.
+template <class To, class From> static Bits<To> ptx_cvt_rzi(Bits<From> ra) {
+    const From a = as<From>(ra);
+    if constexpr (!WHOLE<To>) return bits<To>((To)trunc(a));
+    else {
+    const double least = SIGNED<To> ? -ldexp(1, 8 * sizeof(To) - 1) : 0, beyond = ldexp(1, 8 * sizeof(To) - SIGNED<To>);
+    if (a != a) return 0;
+    return bits<To>(a <= least ? (To)least : a >= beyond ? (To) ~(To)least : (To)a);
+    }
+}
+template <class To, class> static Bits<To> ptx_cvt_rmi(Bits<To> a) { return bits<To>((To)floor(as<To>(a))); }
+template <class To, class> static Bits<To> ptx_cvt_rni(Bits<To> a) { return bits<To>((To)nearbyint(as<To>(a))); }
+template <class To, class> static Bits<To> ptx_cvt_sat(Bits<To> a) {  // to between 0 and 1; NaN is 0
+    return bits<To>(as<To>(a) > 0 ? lesser(as<To>(a), (To)1) : (To)0);
+}
+struct BF16X2 { U32 halves; };
+// Two floats to the nearest bf16, the first in the upper half; of two equally near the even one.
+template <class To, class From> static U32 ptx_cvt_rn(U32 upper, U32 lower) {
+    const auto rounded = [](U32 a) -> U32 {
+        if (as<F32>(a) != as<F32>(a)) return 0x7fff;
+        const U32 cut = a & 0xffff, kept = a >> 16;
+        return kept + (cut > 0x8000 || (cut == 0x8000 && kept % 2));
+    };
+    return rounded(upper) << 16 | rounded(lower);
+}
+
+// ---- memory ---------------------------------------------------------------------------------------------------------
+// Global memory, a thread's own and parameters have the host's addresses. Shared memory is a window of its own, whose
+// addresses begin at 0: `window_taken` bytes of the file's own arrays, then what the launch says.
+static const U32 WINDOW = 227 << 10;  // bytes
+__shared__ alignas(1024) char window[WINDOW] = {};
+
+// tell() what is wrong with a launch, if nothing else was wrong before.
+#define WRONG(...) do { if (!failure[0]) tell(__VA_ARGS__); } while (0)
+
+// A block of more threads than __launch_bounds__ says does not start.
+static void at_most(unsigned threads) {
+    const unsigned given = blockDim.x * blockDim.y * blockDim.z;
+    if (given > threads) WRONG("a block of %u threads, and its bounds are %u", given, threads);
+}
+
+static char* in_window(U32 address, U32 bytes, int line) {
+    if (address % bytes) WRONG("line %d: %u bytes of shared memory at %u, which is no multiple", line, bytes, address);
+    if ((U64)address + bytes <= window_taken + dynamic_shared_size) return window + address;
+    WRONG("line %d: shared memory at %u, and the block has %zu", line, address, window_taken + dynamic_shared_size);
+    return window;
+}
+static char* in_memory(U64 address, U32 bytes, int line) {
+    if (address % bytes) WRONG("line %d: %u bytes of memory at an address that is no multiple", line, bytes);
+    return (char*)address;
+}
+
+#define SPACE(NAME, ADDRESS, PLACE) \
+    template <class T> static Bits<T> ptx_ld_##NAME(ADDRESS address, int line = __builtin_LINE()) { \
+        Bits<T> value; \
+        memcpy(&value, PLACE(address, sizeof value, line), sizeof value); \
+        return value; \
+    } \
+    template <class T> static void ptx_st_##NAME(ADDRESS address, Bits<T> value, int line = __builtin_LINE()) { \
+        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
+    } \
+    template <class T> static std::array<Bits<T>, 4> ptx_ld_##NAME##_v4(ADDRESS address, int line = __builtin_LINE()) { \
+        std::array<Bits<T>, 4> value; \
+        memcpy(&value, PLACE(address, sizeof value, line), sizeof value); \
+        return value; \
+    } \
+    template <class T> static void ptx_st_##NAME##_v2( \
+        ADDRESS address, std::array<Bits<T>, 2> value, int line = __builtin_LINE()) { \
+        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
+    } \
+    template <class T> static void ptx_st_##NAME##_v4( \
+        ADDRESS address, std::array<Bits<T>, 4> value, int line = __builtin_LINE()) { \
+        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
+    }
+SPACE(global, U64, in_memory)
+SPACE(global_nc, U64, in_memory)  // through the cache of what nobody writes
+SPACE(local, U64, in_memory)
+SPACE(param, U64, in_memory)
+SPACE(shared, U32, in_window)
+template <class T> static U64 ptx_cvta_to_global(U64 address) { return address; }
+
+// ---- barriers and shuffles ------------------------------------------------------------------------------------------
+static void ptx_bar_sync(U32, int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
+
+// The value of the lane whose number differs in these bits; and whether it is one of the segment's.
+struct Exchanged {
+    U32 value;
+    bool inside;
+};
+static void take(Exchanged from, U32& value, bool& inside) { value = from.value, inside = from.inside; }
+template <class T> static Exchanged ptx_shfl_sync_bfly(
+    U32 value, U32 bits, U32 last, U32 mask, int line = __builtin_LINE()) {
+    if (last != WARP - 1) WRONG("line %d: a shuffle in segments", line);
+    return {exchange(mask, value, lane() ^ bits, line), true};
+}
+
+// ---- copies that are under way --------------------------------------------------------------------------------------
+static void ptx_cp_async_cg_shared_global(U32 to, U64 from, U32 bytes, U32 read, int line = __builtin_LINE()) {
+    if (bytes != COPIED || (read && read != COPIED)) WRONG("line %d: a copy reads %u of %u bytes", line, read, bytes);
+    start_copy(in_window(to, COPIED, line), read ? in_memory(from, COPIED, line) : nullptr);
+}
+static void ptx_cp_async_ca_shared_global(U32 to, U64 from, U32 bytes, U32 read, int line = __builtin_LINE()) {
+    ptx_cp_async_cg_shared_global(to, from, bytes, read, line);
+}
+static void ptx_cp_async_commit_group() { close_copy_group(); }
+static void ptx_cp_async_wait_group(U32 pending) { land_copies(pending); }
+
+// ---- a warp's matrices ----------------------------------------------------------------------------------------------
+// Lane l hands the address of row l % 8 of matrix l / 8: 8 numbers of 16 bits. It gets, of row l / 4 of each matrix,
+// numbers 2 (l % 4) and the next; with .trans, of column l / 4, those of rows 2 (l % 4) and the next.
+template <bool TRANSPOSED> static std::array<U32, 4> load_matrices(U32 address, int line) {
+    const unsigned slot = hand_out(~0u, address, line);
+    const auto number = [&](int matrix, int row, int column) -> U32 {
+        const U32 at = handed_out<U32>(8 * matrix + row, slot);
+        return *(const U16*)(in_window(at, 16, line) + 2 * column);
+    };
+    std::array<U32, 4> got;
+    for (int m = 0; m < 4; ++m) {
+        const int i = lane() / 4, j = lane() % 4 * 2;
+        got[m] = TRANSPOSED ? number(m, j + 1, i) << 16 | number(m, j, i) : number(m, i, j + 1) << 16 | number(m, i, j);
+    }
+    return got;
+}
+template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_shared(
+    U32 address, int line = __builtin_LINE()) {
+    return load_matrices<false>(address, line);
+}
+template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_trans_shared(
+    U32 address, int line = __builtin_LINE()) {
+    return load_matrices<true>(address, line);
+}
+
+// d = a b + c, with a (16, K), b (K, 8), c and d (16, 8), all in registers of a warp's lanes. EACH numbers are in a 32-bit
+// register, neighbours along K, and four lanes hold 4 EACH of them side by side.
+template <int K, int EACH> static std::array<U32, 4> multiply_matrices(
+    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line) {
+    struct Held {
+        U32 a[4], b[2];
+    };
+    const unsigned slot = hand_out(~0u, Held{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, line);
+    const auto number = [](U32 word, int k) { return as<F32>(EACH == 1 ? word & 0xffffe000 : word >> 16 * (k % 2) << 16); };
+    std::array<U32, 4> d;
+    for (int i = 0; i < 4; ++i) {
+        const int row = lane() / 4 + 8 * (i / 2), column = 2 * (lane() % 4) + i % 2;
+        float sum = as<F32>(c[i]);
+        for (int k = 0; k < K; ++k) {
+            const int holder = k / EACH % 4, half = k / (4 * EACH);
+            const U32 left = handed_out<Held>(4 * (row % 8) + holder, slot).a[row / 8 + 2 * half];
+            const U32 right = handed_out<Held>(4 * column + holder, slot).b[half];
+            sum += number(left, k) * number(right, k);
+        }
+        d[i] = bits<F32>(sum);
+    }
+    return d;
+}
+struct TF32;
+struct BF16;
+template <class, class, class, class> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k8_row_col(
+    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line = __builtin_LINE()) {
+    return multiply_matrices<8, 1>(a, b, c, line);
+}
+template <class, class, class, class> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k16_row_col(
+    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line = __builtin_LINE()) {
+    return multiply_matrices<16, 2>(a, b, c, line);
+}

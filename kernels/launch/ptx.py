@@ -1,0 +1,183 @@
+"""NVIDIA's PTX as C++ for the host: what NVRTC makes of a `.cu` runs here, an instruction at a time, without a GPU.
+
+`emulated` runs a `.cu` as the host's compiler reads it. This is the same `.cu` as NVIDIA's compiler reads it: with its
+fused multiplications and its own functions, with the inline PTX of tensor_cores.cuh and the operands it is bound to,
+with 32-bit addresses in shared memory, and with loads, copies and barriers in the order in which the compiler left
+them. What is not seen is the last step, from PTX to a card's own machine code.
+
+PTX is a language of single instructions, and so is what is written here: `add.s32 %r3, %r1, -4;` becomes
+`r3 = ptx_add<S32>(r1, -4);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in ptx.h;
+one that stands nowhere does not compile. (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}  # of a type, by its bits
+SPECIAL = {"tid": "threadIdx", "ntid": "blockDim", "ctaid": "blockIdx", "nctaid": "gridDim"}
+WITHOUT_RESULT = ("st.", "bar.", "cp.")  # instructions that write no register
+ALIGNED = 16  # bytes, of which the launch's shared memory begins at a multiple
+
+_FUNCTION = re.compile(
+    r"\.(?P<kind>entry|func)\s*(?:\((?P<result>[^)]*)\))?\s*(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
+    r"(?P<directives>[^{;]*)(?:;|\{(?P<body>.*?)\n\})",
+    re.DOTALL,
+)
+_STATEMENT = re.compile(r"(?P<label>[$\w]+):|(?P<code>[^\s{};:][^;]*);")  # what is left are braces
+_VARIABLE = re.compile(
+    r"(?:\.extern )?\.(?P<space>\w+) (?:\.align (?P<align>\d+) )?\.(?P<type>\w+) (?P<name>\w+)"
+    r"(?P<array>\[(?P<length>\d*)\])?(?: = (?P<value>.*))?"
+)
+_REGISTERS = re.compile(r"\.reg \.(?P<type>\w+) %?(?P<name>\w+)(?:<(?P<count>\d+)>)?")
+_CALL = re.compile(r"call(?:\.uni)? \((?P<result>[^)]*)\), (?P<name>\w+), \((?P<arguments>[^)]*)\)")
+_INSTRUCTION = re.compile(r"(?:@(?P<unless>!?)%(?P<guard>\w+) )?(?P<opcode>[\w.]+)(?: (?P<operands>.*))?")
+_OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s]+")
+_TYPE = re.compile(r"[subf](?:8|16|32|64)|pred|bf16|bf16x2|tf32")
+
+
+def translated(ptx: str) -> tuple[str, str]:
+    """C++ to stand before ptx.h, where shared memory is laid out, and C++ to stand behind it; lines are the PTX's own.
+
+    Of each kernel there is `entry_NAME(void** arguments)`, as `host` calls it.
+
+    Raises
+    ------
+    ValueError: a statement of PTX that no kernel has had so far.
+    """
+    text = re.sub(r"//[^\n]*|\.(?:version|target|address_size) [^\n]*|\.(?:visible|weak)\b|\.pragma[^;]*;", "", ptx)
+    written, end = [], 0
+    for function in _FUNCTION.finditer(text):
+        written += [_statements(text[end : function.start()]), _function(function)]
+        end = function.end()
+    return _window(text), "".join(['#line 1 "PTX"\n', *written, _statements(text[end:])])
+
+
+def _window(text: str) -> str:
+    """Where each array in shared memory begins, and where that of the launch's size does."""
+    lines, taken, dynamic = [], 0, []
+    for variable in re.findall(r"\.shared\s[^;]*", text):
+        found = _match(_VARIABLE, " ".join(variable.split()))
+        if found["length"] == "":
+            dynamic.append(found["name"])
+            continue
+        taken = _up(taken, int(found["align"]))
+        lines.append(f"static const unsigned at_{found['name']} = {taken};")
+        taken += _size(found)
+    taken = _up(taken, ALIGNED)
+    lines += [f"static const unsigned at_{name} = {taken};" for name in dynamic]
+    return "\n".join([*lines, f"static const unsigned window_taken = {taken};  // bytes"])
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+def _function(function: re.Match) -> str:
+    """A kernel, or a function that one calls; every parameter of PTX is memory, and its name an address."""
+    names = [each.split()[-1].split("[")[0] for each in function["parameters"].split(",") if each.strip()]
+    if function["kind"] == "entry":
+        head = f'extern "C" __attribute__((visibility("default"))) void entry_{function["name"]}(void** arguments)'
+        inside = [f"const U64 at_{name} = (U64)arguments[{i}];" for i, name in enumerate(names)]
+        bounds = re.search(r"\.maxntid (\d+), (\d+), (\d+)", function["directives"])
+        inside += [f"at_most({math.prod(map(int, bounds.groups()))});"] if bounds else []
+    else:
+        results = [each.split()[-1] for each in (function["result"] or "").split(",") if each.strip()]
+        head = f"static void call_{function['name']}({', '.join(f'U64 at_{name}' for name in [*results, *names])})"
+        inside = []
+    before = "\n" * function[0][: function.start("body") - function.start()].count("\n")
+    if function["body"] is None:
+        return f"{head};" + "\n" * function[0].count("\n")
+    return f"{head} {{ {' '.join(inside)}{before}{_statements(function['body'])}\n}}"
+
+
+def _statements(text: str) -> str:
+    """Each statement of PTX as one of C++, in its line."""
+
+    def statement(found: re.Match) -> str:
+        if found["label"]:
+            return f"{found['label']}:;"
+        return _statement(" ".join(found["code"].split())) + "\n" * found[0].count("\n")
+
+    return _STATEMENT.sub(statement, text)
+
+
+def _statement(code: str) -> str:
+    if code.startswith(".reg"):
+        return _registers(_match(_REGISTERS, code))
+    if code.startswith("."):
+        return _variable(_match(_VARIABLE, code))
+    if code.startswith("call"):
+        call = _match(_CALL, code)
+        names = re.findall(r"\w+", f"{call['result']}, {call['arguments']}")
+        return f"call_{call['name']}({', '.join(f'at_{name}' for name in names)});"
+    return _instruction(_match(_INSTRUCTION, code))
+
+
+def _registers(found: re.Match) -> str:
+    ctype = "bool" if found["type"] == "pred" else f"U{8 * _bytes(found['type'])}"
+    names = [f"{found['name']}{i}" for i in range(int(found["count"]))] if found["count"] else [found["name"]]
+    return f"{ctype} {', '.join(names)};"
+
+
+def _variable(found: re.Match) -> str:
+    """Memory, and its address. Shared memory is laid out elsewhere."""
+    if found["space"] == "shared":
+        return ""
+    name, align = found["name"], found["align"] or _bytes(found["type"])
+    if found["space"] == "global":
+        values = (found["value"] or "0").strip("{}")
+        length = found["length"] or 1
+        memory = f"alignas({align}) static {found['type'].upper()} memory_{name}[{length}] = {{{values}}}; static "
+    else:
+        memory = f"alignas({align}) char memory_{name}[{_size(found)}]; "
+    return f"{memory}const U64 at_{name} = (U64)memory_{name};"
+
+
+def _instruction(found: re.Match) -> str:
+    opcode, operands = found["opcode"], _OPERAND.findall(found["operands"] or "")
+    guard = f"if ({'!' if found['unless'] else ''}{found['guard']}) " if found["guard"] else ""
+    if opcode == "ret":
+        return f"{guard}return;"
+    if opcode in ("bra", "bra.uni"):
+        return f"{guard}goto {operands[0]};"
+    parts = opcode.split(".")
+    types = [part for part in parts if _TYPE.fullmatch(part)]
+    name = "_".join(["ptx", *(part for part in parts if part not in types)]) + (f"<{', '.join(types).upper()}>" if types else "")
+    if opcode.startswith(WITHOUT_RESULT):
+        return f"{guard}{name}({', '.join(map(_operand, operands))});"
+    result, *operands = operands
+    value = f"{name}({', '.join(map(_operand, operands))})"
+    targets = re.findall(r"%(\w+)", result)  # one, {several}, or one|predicate
+    return f"{guard}{targets[0]} = {value};" if len(targets) == 1 else f"{guard}take({', '.join([value, *targets])});"
+
+
+def _operand(written: str) -> str:
+    """A register, a number, a name, which is an address, a sum of two, or several."""
+    if written[0] == "{":
+        return f"{{{', '.join(map(_operand, _OPERAND.findall(written[1:-1])))}}}"
+    if written[0] == "[":
+        return " + ".join(map(_operand, written[1:-1].split("+")))
+    if special := re.fullmatch(r"%(\w+)\.([xyz])", written):
+        return f"{SPECIAL[special[1]]}.{special[2]}"
+    if written[0] == "%":
+        return written[1:]
+    if bits := re.fullmatch(r"0[fd]([0-9A-Fa-f]+)", written):
+        return f"0x{bits[1]}"  # of a float, as it is in a register
+    return written if re.fullmatch(r"-?\d+", written) else f"at_{written}"
+
+
+def _bytes(ptx_type: str) -> int:
+    return BYTES[ptx_type[1:]]
+
+
+def _size(found: re.Match) -> int:
+    return _bytes(found["type"]) * int(found["length"] or 1)
+
+
+def _match(pattern: re.Pattern, code: str) -> re.Match:
+    found = pattern.fullmatch(code)
+    if not found:
+        raise ValueError(f"PTX: {code!r} is none of the statements that are known")
+    return found
