@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from threadpoolctl import threadpool_limits
 
 import kernels
+from kernels.launch import host
 from kernels.launch import nvrtc as compiler
 
 
@@ -14,11 +17,19 @@ def pytest_addoption(parser):
     parser.addoption(
         "--device", action="append", choices=kernels.DEVICES, help="test on this device alone; may be given again"
     )
+    parser.addoption(
+        "--ptx",
+        metavar="ARCHITECTURE",
+        help="on emulated, run what NVIDIA's compiler makes of the .cu files for a virtual architecture: compute_90",
+    )
     parser.addoption("--no-pool", action="store_true", help="every array on the GPU an allocation of its own")
 
 
 def pytest_configure(config):
     threadpool_limits(1, "blas")  # whose other threads spin while they wait, on the cores of the other tests
+    stack = contextlib.ExitStack()
+    stack.enter_context(host.emulation(ptx=config.getoption("--ptx")))
+    config.add_cleanup(stack.close)
     if config.getoption("--no-pool"):
         import cupy
 

@@ -29,6 +29,6 @@ with host.emulation(sanitize=True):
                 list(results(module))
         builds = {(launch.source, launch.defines) for launch in launched}
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler is most of the work
-            list(pool.map(lambda build: host.built(*build, True), builds))
+            list(pool.map(lambda build: host.built(*build, True, None), builds))
         for module in modules:
             print(len(list(results(module))), module.__name__)

@@ -50,8 +50,8 @@ class Emulation(NamedTuple):
     sanitize: whether they are built with sanitizers, and stop at a read beyond an array, say; see
         `sanitized_environment`.
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
-    ptx: None runs a `.cu` as the host's compiler reads it; a virtual architecture, "compute_90", the PTX that NVRTC makes
-        of it for that.
+    ptx: None runs a `.cu` as the host's compiler reads it; a virtual architecture, "compute_90", runs the PTX that
+        NVIDIA's makes of it for that.
     """
 
     order: int | None = None
@@ -207,7 +207,8 @@ def _as_ptx(source, defines: frozenset, architecture: str) -> tuple[list[str], C
     parts = [nvrtc.version(major), *nvrtc.options(source, defines, architecture), source.text, translator]
 
     def write() -> list[str]:
-        window, functions = ptx.translated(nvrtc.compile(source, defines, architecture, major).code.decode().rstrip("\0"))
+        code = nvrtc.compile(source, defines, architecture, major).code
+        window, functions = ptx.translated(code.decode().rstrip("\0"))
         return [window, _header("ptx.h"), functions]
 
     return [*parts, _header("ptx.h")], write

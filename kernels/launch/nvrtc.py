@@ -19,6 +19,7 @@ WHEELS = {12: "nvidia-cuda-nvrtc-cu12", 13: "nvidia-cuda-nvrtc"}  # by CUDA's ma
 OPTIONS = (
     "-std=c++17",
     "-ftz=false",
+    "-lineinfo",  # NVIDIA's tools, and the host that runs PTX, name a .cu's line; the machine code is the same
     "-default-device",  # else CUDA 13.0 and older take a lambda with an `auto` parameter for the host's
     "--ptxas-options=-v",
 )

@@ -87,8 +87,6 @@ BINARY(copysign, (T)copysign(b, a))  // a's sign, b's magnitude
 BINARY(div, b == 0 ? (T)-1 : SIGNED<T> && b == (T)-1 ? (T)(0 - a) : (T)(a / b))
 BINARY(rem, b == 0 ? a : SIGNED<T> && b == (T)-1 ? (T)0 : (T)(a % b))
 
-template <class T> static U32 ptx_mul_hi(U32 a, U32 b) { return (U64)((S64)as<T>(a) * as<T>(b)) >> 32; }
-
 template <class T> struct Twice;
 template <> struct Twice<U16> { typedef U32 type; };
 template <> struct Twice<S32> { typedef S64 type; };
@@ -97,6 +95,7 @@ template <class T> static Bits<typename Twice<T>::type> ptx_mul_wide(Bits<T> a, 
     typedef typename Twice<T>::type Wide;
     return bits<Wide>((Wide)as<T>(a) * as<T>(b));
 }
+template <class T> static Bits<T> ptx_mul_hi(Bits<T> a, Bits<T> b) { return ptx_mul_wide<T>(a, b) >> 8 * sizeof(T); }
 
 // Rounded another way than to the nearest. volatile: or the compiler computes while the host still rounds to the nearest.
 template <class T> static T rounded(int mode, T (*compute)(T, T, T), T a, T b, T c) {
@@ -113,11 +112,12 @@ BINARY(add_rz, rounded<T>(FE_TOWARDZERO, sum_of_two, a, b, 0))
 
 // An approximation is some ulp off on a GPU, and the nearest number here. ftz: what is denormal is 0.
 static float flushed(float a) { return fabsf(a) < 0x1p-126f ? copysignf(0, a) : a; }
-template <class T> static U32 ptx_ex2_approx_ftz(U32 a) { return bits<T>(flushed(exp2f(flushed(as<T>(a))))); }
-template <class T> static U32 ptx_rcp_approx_ftz(U32 a) { return bits<T>(flushed(1 / flushed(as<T>(a)))); }
-template <class T> static U64 ptx_rcp_approx_ftz(U64 a) {
-    const U64 whole = fabs(as<T>(a)) < 0x1p-1022 ? bits<T>(copysign(INFINITY, as<T>(a))) : bits<T>(1 / as<T>(a));
-    return whole & ~0xffffffffull;  // of 20 fraction bits
+static double flushed(double a) { return fabs(a) < 0x1p-1022 ? copysign(0, a) : a; }
+UNARY(ex2_approx_ftz, flushed(exp2f(flushed(a))))
+// Of the reciprocal of a float64 the upper half, with 20 fraction bits.
+template <class T> static Bits<T> ptx_rcp_approx_ftz(Bits<T> a) {
+    const Bits<T> whole = bits<T>(flushed(1 / flushed(as<T>(a))));
+    return sizeof(T) == 8 ? whole >> 32 << 32 : whole;
 }
 
 // ---- bits -----------------------------------------------------------------------------------------------------------
@@ -132,9 +132,9 @@ template <class T> static Bits<T> ptx_shr(Bits<T> a, U32 by) {
     return bits<T>(by <= most ? as<T>(a) >> by : as<T>(a) >> most >> 1);
 }
 // `length` bits of a, put into b from bit `first` on.
-template <class T> static U32 ptx_bfi(U32 a, U32 b, U32 first, U32 length) {
-    const U32 mask = (U32)(((U64)1 << length) - 1) << first;
-    return (a << first & mask) | (b & ~mask);
+template <class T> static Bits<T> ptx_bfi(Bits<T> a, Bits<T> b, U32 first, U32 length) {
+    const Bits<T> mask = ptx_shl<T>(ptx_shl<T>(1, length) - 1, first);
+    return (ptx_shl<T>(a, first) & mask) | (b & ~mask);
 }
 
 // ---- comparisons and choices ----------------------------------------------------------------------------------------
@@ -160,8 +160,7 @@ template <class T> static Bits<T> ptx_selp(Bits<T> a, Bits<T> b, bool first) { r
 // ---- moves and conversions ------------------------------------------------------------------------------------------
 template <class T> static Bits<T> ptx_mov(Bits<T> a) { return a; }
 template <class T> static U64 ptx_mov(std::array<U32, 2> halves) { return (U64)halves[1] << 32 | halves[0]; }
-static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }  // mov.B64 {low, high}, whole
-static void take(std::array<U32, 2> from, U32& a, U32& b) { a = from[0], b = from[1]; }
+static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }  // mov.b64 {low, high}, whole
 static void take(std::array<U32, 4> from, U32& a, U32& b, U32& c, U32& d) {
     a = from[0], b = from[1], c = from[2], d = from[3];
 }
@@ -172,19 +171,21 @@ template <class To, class From> static Bits<To> ptx_cvt_rn(Bits<From> a) { retur
 // A float cut to a whole number: one that is too large is the largest, NaN is 0.
 template <class To, class From> static Bits<To> ptx_cvt_rzi(Bits<From> ra) {
     const From a = as<From>(ra);
-    if constexpr (!WHOLE<To>) return bits<To>((To)trunc(a));
-    else {
-    const double least = SIGNED<To> ? -ldexp(1, 8 * sizeof(To) - 1) : 0, beyond = ldexp(1, 8 * sizeof(To) - SIGNED<To>);
-    if (a != a) return 0;
-    return bits<To>(a <= least ? (To)least : a >= beyond ? (To) ~(To)least : (To)a);
+    if constexpr (WHOLE<To>) {
+        const double bits_of_it = 8 * sizeof(To), least = SIGNED<To> ? -exp2(bits_of_it - 1) : 0;
+        if (a != a) return 0;
+        return a <= least ? (To)least : a >= exp2(bits_of_it - SIGNED<To>) ? (To)~(To)least : (To)a;
     }
+    return bits<To>((To)trunc(a));
 }
 template <class To, class> static Bits<To> ptx_cvt_rmi(Bits<To> a) { return bits<To>((To)floor(as<To>(a))); }
 template <class To, class> static Bits<To> ptx_cvt_rni(Bits<To> a) { return bits<To>((To)nearbyint(as<To>(a))); }
 template <class To, class> static Bits<To> ptx_cvt_sat(Bits<To> a) {  // to between 0 and 1; NaN is 0
     return bits<To>(as<To>(a) > 0 ? lesser(as<To>(a), (To)1) : (To)0);
 }
-struct BF16X2 { U32 halves; };
+struct BF16X2 {
+    U32 halves;
+};
 // Two floats to the nearest bf16, the first in the upper half; of two equally near the even one.
 template <class To, class From> static U32 ptx_cvt_rn(U32 upper, U32 lower) {
     const auto rounded = [](U32 a) -> U32 {
@@ -211,38 +212,41 @@ static void at_most(unsigned threads) {
 }
 
 static char* in_window(U32 address, U32 bytes, int line) {
-    if (address % bytes) WRONG("line %d: %u bytes of shared memory at %u, which is no multiple", line, bytes, address);
-    if ((U64)address + bytes <= window_taken + dynamic_shared_size) return window + address;
-    WRONG("line %d: shared memory at %u, and the block has %zu", line, address, window_taken + dynamic_shared_size);
+    if (address % bytes) WRONG("line %d: %u bytes of shared memory at %u, no multiple", line, bytes, address);
+    const U64 size = lesser<U64>(window_taken + dynamic_shared_size, WINDOW);
+    if ((U64)address + bytes <= size) return window + address;
+    WRONG("line %d: shared memory at %u, and the block has %zu", line, address, (size_t)size);
     return window;
 }
 static char* in_memory(U64 address, U32 bytes, int line) {
-    if (address % bytes) WRONG("line %d: %u bytes of memory at an address that is no multiple", line, bytes);
+    if (address % bytes) WRONG("line %d: %u bytes of memory at an address, no multiple", line, bytes);
     return (char*)address;
 }
 
-#define SPACE(NAME, ADDRESS, PLACE) \
-    template <class T> static Bits<T> ptx_ld_##NAME(ADDRESS address, int line = __builtin_LINE()) { \
-        Bits<T> value; \
-        memcpy(&value, PLACE(address, sizeof value, line), sizeof value); \
-        return value; \
-    } \
-    template <class T> static void ptx_st_##NAME(ADDRESS address, Bits<T> value, int line = __builtin_LINE()) { \
-        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
-    } \
-    template <class T> static std::array<Bits<T>, 4> ptx_ld_##NAME##_v4(ADDRESS address, int line = __builtin_LINE()) { \
-        std::array<Bits<T>, 4> value; \
-        memcpy(&value, PLACE(address, sizeof value, line), sizeof value); \
-        return value; \
-    } \
-    template <class T> static void ptx_st_##NAME##_v2( \
-        ADDRESS address, std::array<Bits<T>, 2> value, int line = __builtin_LINE()) { \
-        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
-    } \
-    template <class T> static void ptx_st_##NAME##_v4( \
-        ADDRESS address, std::array<Bits<T>, 4> value, int line = __builtin_LINE()) { \
-        memcpy(PLACE(address, sizeof value, line), &value, sizeof value); \
+template <class V> static V loaded(const char* place) {
+    V value;
+    memcpy(&value, place, sizeof value);
+    return value;
+}
+template <class V> static void store(char* place, V value) { memcpy(place, &value, sizeof value); }
+
+// Of one number, of two or of four side by side, whose address is a multiple of all their bytes.
+#define LOAD(NAME, VALUE, ADDRESS, PLACE) \
+    template <class T> static VALUE ptx_ld_##NAME(ADDRESS address, int line = __builtin_LINE()) { \
+        return loaded<VALUE>(PLACE(address, sizeof(VALUE), line)); \
     }
+#define STORE(NAME, VALUE, ADDRESS, PLACE) \
+    template <class T> static void ptx_st_##NAME(ADDRESS address, VALUE value, int line = __builtin_LINE()) { \
+        store(PLACE(address, sizeof(VALUE), line), value); \
+    }
+template <class T> using Two = std::array<Bits<T>, 2>;
+template <class T> using Four = std::array<Bits<T>, 4>;
+#define SPACE(NAME, ADDRESS, PLACE) \
+    LOAD(NAME, Bits<T>, ADDRESS, PLACE) \
+    LOAD(NAME##_v4, Four<T>, ADDRESS, PLACE) \
+    STORE(NAME, Bits<T>, ADDRESS, PLACE) \
+    STORE(NAME##_v2, Two<T>, ADDRESS, PLACE) \
+    STORE(NAME##_v4, Four<T>, ADDRESS, PLACE)
 SPACE(global, U64, in_memory)
 SPACE(global_nc, U64, in_memory)  // through the cache of what nobody writes
 SPACE(local, U64, in_memory)
@@ -252,18 +256,28 @@ template <class T> static U64 ptx_cvta_to_global(U64 address) { return address; 
 
 // ---- barriers and shuffles ------------------------------------------------------------------------------------------
 static void ptx_bar_sync(U32, int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
+static void ptx_bar_warp_sync(U32 mask, int line = __builtin_LINE()) { wait_at(AT_WARP_BARRIER, mask, line); }
 
-// The value of the lane whose number differs in these bits; and whether it is one of the segment's.
+// The value of another lane, if it is within the segment: `limits` says, from bit 8 on, which bits of a lane's number name
+// its segment, and in the lower 5 the segment's last lane (for .up its first). Else the lane's own, and false.
 struct Exchanged {
     U32 value;
     bool inside;
 };
 static void take(Exchanged from, U32& value, bool& inside) { value = from.value, inside = from.inside; }
-template <class T> static Exchanged ptx_shfl_sync_bfly(
-    U32 value, U32 bits, U32 last, U32 mask, int line = __builtin_LINE()) {
-    if (last != WARP - 1) WRONG("line %d: a shuffle in segments", line);
-    return {exchange(mask, value, lane() ^ bits, line), true};
-}
+#define SHUFFLE(NAME, SOURCE, INSIDE) \
+    template <class T> static Exchanged ptx_shfl_sync_##NAME( \
+        U32 value, U32 by, U32 limits, U32 mask, int line = __builtin_LINE()) { \
+        const int segment = limits >> 8 & 31, last = (lane() & segment) | (limits & 31 & ~segment); \
+        const int source = SOURCE; \
+        const bool inside = INSIDE; \
+        static_assert(sizeof(T) == sizeof(U32), ""); \
+        return {exchange(mask, value, inside ? source : lane(), line), inside}; \
+    }
+SHUFFLE(bfly, lane() ^ (by & 31), source <= last)
+SHUFFLE(idx, (lane() & segment) | (by & 31 & ~segment), source <= last)
+SHUFFLE(down, lane() + (by & 31), source <= last)
+SHUFFLE(up, lane() - (by & 31), source >= last)
 
 // ---- copies that are under way --------------------------------------------------------------------------------------
 static void ptx_cp_async_cg_shared_global(U32 to, U64 from, U32 bytes, U32 read, int line = __builtin_LINE()) {

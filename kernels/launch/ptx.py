@@ -6,13 +6,14 @@ with 32-bit addresses in shared memory, and with loads, copies and barriers in t
 them. What is not seen is the last step, from PTX to a card's own machine code.
 
 PTX is a language of single instructions, and so is what is written here: `add.s32 %r3, %r1, -4;` becomes
-`r3 = ptx_add<S32>(r1, -4);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in ptx.h;
-one that stands nowhere does not compile. (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
+`r3 = ptx_add<S32>(r1, -4);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in
+ptx.h; one that does not stand there does not compile. (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
 """
 
 from __future__ import annotations
 
 import math
+import os
 import re
 
 BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}  # of a type, by its bits
@@ -20,14 +21,18 @@ SPECIAL = {"tid": "threadIdx", "ntid": "blockDim", "ctaid": "blockIdx", "nctaid"
 WITHOUT_RESULT = ("st.", "bar.", "cp.")  # instructions that write no register
 ALIGNED = 16  # bytes, of which the launch's shared memory begins at a multiple
 
+_PASSED_OVER = re.compile(
+    r"//.*|\.(?:version|target|address_size|file)\s.*|\.section[^}]*\}|\.(?:visible|weak)\b|\.pragma.*?;"
+    r"|\.loc\s+\d+ 0 .*"  # a line that is none
+)
 _FUNCTION = re.compile(
     r"\.(?P<kind>entry|func)\s*(?:\((?P<result>[^)]*)\))?\s*(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
     r"(?P<directives>[^{;]*)(?:;|\{(?P<body>.*?)\n\})",
     re.DOTALL,
 )
-_STATEMENT = re.compile(r"(?P<label>[$\w]+):|(?P<code>[^\s{};:][^;]*);")  # what is left are braces
+_STATEMENT = re.compile(r"(?P<line>#line .*)|(?P<label>[$\w]+):|[{}]|(?P<code>[^\s{};][^;]*);|\s+")
 _VARIABLE = re.compile(
-    r"(?:\.extern )?\.(?P<space>\w+) (?:\.align (?P<align>\d+) )?\.(?P<type>\w+) (?P<name>\w+)"
+    r"(?:\.extern )?\.(?P<space>shared|global|local|param) (?:\.align (?P<align>\d+) )?\.(?P<type>\w+) (?P<name>\w+)"
     r"(?P<array>\[(?P<length>\d*)\])?(?: = (?P<value>.*))?"
 )
 _REGISTERS = re.compile(r"\.reg \.(?P<type>\w+) %?(?P<name>\w+)(?:<(?P<count>\d+)>)?")
@@ -38,20 +43,23 @@ _TYPE = re.compile(r"[subf](?:8|16|32|64)|pred|bf16|bf16x2|tf32")
 
 
 def translated(ptx: str) -> tuple[str, str]:
-    """C++ to stand before ptx.h, where shared memory is laid out, and C++ to stand behind it; lines are the PTX's own.
+    """C++ to stand before ptx.h, which says where shared memory is laid out, and C++ to stand behind it.
 
-    Of each kernel there is `entry_NAME(void** arguments)`, as `host` calls it.
+    Of each kernel there is `entry_NAME(void** arguments)`, as `host` calls it. What goes wrong in a line of PTX is said
+    to go wrong in the line of the `.cu` that it comes from.
 
     Raises
     ------
-    ValueError: a statement of PTX that no kernel has had so far.
+    ValueError: a statement that is none of those known here.
     """
-    text = re.sub(r"//[^\n]*|\.(?:version|target|address_size) [^\n]*|\.(?:visible|weak)\b|\.pragma[^;]*;", "", ptx)
+    files = {number: os.path.relpath(path) for number, path in re.findall(r'\.file\s+(\d+) "(.*?)"', ptx)}
+    text = _PASSED_OVER.sub("", ptx)
+    text = re.sub(r"\.loc\s+(\d+) (\d+).*", lambda at: f'#line {at[2]} "{files[at[1]]}"\n', text)
     written, end = [], 0
     for function in _FUNCTION.finditer(text):
         written += [_statements(text[end : function.start()]), _function(function)]
         end = function.end()
-    return _window(text), "".join(['#line 1 "PTX"\n', *written, _statements(text[end:])])
+    return _window(text), "\n".join([*written, _statements(text[end:])])
 
 
 def _window(text: str) -> str:
@@ -86,21 +94,22 @@ def _function(function: re.Match) -> str:
         results = [each.split()[-1] for each in (function["result"] or "").split(",") if each.strip()]
         head = f"static void call_{function['name']}({', '.join(f'U64 at_{name}' for name in [*results, *names])})"
         inside = []
-    before = "\n" * function[0][: function.start("body") - function.start()].count("\n")
     if function["body"] is None:
-        return f"{head};" + "\n" * function[0].count("\n")
-    return f"{head} {{ {' '.join(inside)}{before}{_statements(function['body'])}\n}}"
+        return f"{head};"
+    return "\n".join([f"{head} {{", *inside, _statements(function["body"]), "}"])
 
 
 def _statements(text: str) -> str:
-    """Each statement of PTX as one of C++, in its line."""
+    """Each statement of PTX as one of C++. Lines end only where another line of the `.cu` begins."""
+    return _STATEMENT.sub(_translation, text)
 
-    def statement(found: re.Match) -> str:
-        if found["label"]:
-            return f"{found['label']}:;"
-        return _statement(" ".join(found["code"].split())) + "\n" * found[0].count("\n")
 
-    return _STATEMENT.sub(statement, text)
+def _translation(found: re.Match) -> str:
+    if found["line"]:
+        return f"\n{found['line']}\n"
+    if found["label"]:
+        return f"{found['label']}:;"
+    return _statement(" ".join(found["code"].split())) if found["code"] else found[0].strip()
 
 
 def _statement(code: str) -> str:
@@ -144,7 +153,8 @@ def _instruction(found: re.Match) -> str:
         return f"{guard}goto {operands[0]};"
     parts = opcode.split(".")
     types = [part for part in parts if _TYPE.fullmatch(part)]
-    name = "_".join(["ptx", *(part for part in parts if part not in types)]) + (f"<{', '.join(types).upper()}>" if types else "")
+    name = "_".join(["ptx", *(part for part in parts if part not in types)])
+    name += f"<{', '.join(types).upper()}>" if types else ""
     if opcode.startswith(WITHOUT_RESULT):
         return f"{guard}{name}({', '.join(map(_operand, operands))});"
     result, *operands = operands
