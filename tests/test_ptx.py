@@ -176,8 +176,8 @@ def test_instructions(run, bits):
     ("body", "threads", "message"),
     [
         ("mov.u32 %r1, tile; st.shared.u32 [%r1+64], %r1;", 1, "shared memory at 64, and the block has 64"),
-        ("mov.u32 %r1, tile; st.shared.v2.f32 [%r1+4], {%r1, %r1};", 1, "8 bytes of shared memory at 4, no multiple"),
-        ("ld.global.v4.f32 {%r1, %r2, %r3, %r4}, [%rd5+4];", 1, "16 bytes of memory at an address, no multiple"),
+        ("mov.u32 %r1, tile; st.shared.v2.f32 [%r1+4], {%r1, %r1};", 1, "8 bytes at an address that is no multiple"),
+        ("ld.global.v4.f32 {%r1, %r2, %r3, %r4}, [%rd5+4];", 1, "16 bytes at an address that is no multiple"),
         ("cp.async.cg.shared.global [tile], [%rd5], 16, 8;", 1, "a copy reads 8 of 16 bytes"),
         ("", 128, "a block of 128 threads, and its bounds are 64"),
         ("popc.b32 %r1, %r2;", 1, "ptx_popc"),

@@ -20,17 +20,16 @@
 #ifdef EMULATED_SANITIZED
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
-static const size_t STACK = 1 << 18;  // bytes; red zones take room
 // The sanitizer's own _longjmp makes it forget a whole stack, for the frames that a jump leaves behind, and takes longer
 // than the thread's turn. A fiber leaves no frame behind: it jumps as the C library does.
 static void (*const jump)(jmp_buf, int) = (void (*)(jmp_buf, int))dlsym(dlopen("libc.so.6", RTLD_LAZY), "_longjmp");
 #else
-static const size_t STACK = 1 << 16;  // bytes
 static void (*const jump)(jmp_buf, int) = _longjmp;
 static void __sanitizer_start_switch_fiber(void**, const void*, size_t) {}
 static void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
 #define __asan_unpoison_memory_region(memory, size)
 #endif
+static const size_t STACK = 1 << 18;                  // bytes; the sanitizer's red zones take room
 static const unsigned MAX_THREADS = 1024, WARP = 32;  // of a block, of a warp: lane i of warp v is thread 32 v + i
 
 struct uint3 { unsigned x, y, z; };
@@ -46,7 +45,7 @@ enum State { READY, AT_BLOCK_BARRIER, AT_WARP_BARRIER, RETURNED };
 
 struct Fiber {
     char* stack;      // STACK bytes, the lowest page unreadable
-    bool begun;       // it has had its first turn
+    bool begun;       // it has had its first turn of this launch
     jmp_buf here;     // says where it goes on
     void* sanitizer;  // the sanitizer's notes on this stack
     unsigned number;  // of the thread in its block
@@ -107,16 +106,15 @@ static __attribute__((noinline)) void resume(Fiber* fiber) {
     __sanitizer_finish_switch_fiber(scheduler_sanitizer, nullptr, nullptr);
 }
 
-static bool prepare(Fiber* fiber) {
+// A thread begins again: since its last launch others may have used its stack.
+static void prepare(Fiber* fiber, unsigned number, char* stacks) {
     if (!fiber->stack) {
-        void* memory = mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (memory == MAP_FAILED) return false;
-        mprotect(memory, sysconf(_SC_PAGESIZE), PROT_NONE);  // a stack that is too small stops, and touches no other
-        fiber->stack = (char*)memory;
+        fiber->stack = stacks + number * STACK;
+        mprotect(fiber->stack, sysconf(_SC_PAGESIZE), PROT_NONE);  // one that is too small stops, and touches no other
     }
-    __asan_unpoison_memory_region(fiber->stack, STACK);
+    fiber->number = number;
+    fiber->index = place(number, blockDim);
     fiber->begun = false;
-    return true;
 }
 
 // ---- chance ---------------------------------------------------------------------------------------------------------
@@ -241,10 +239,11 @@ static bool run_block(unsigned threads) {
 
 // Runs a kernel's whole grid and returns "", or what went wrong. Python calls it through ctypes.
 // entry takes a pointer to each argument; `shared` is the launch's bytes of shared memory beside the kernel's own;
+// `stacks` has MAX_THREADS times STACK bytes, which all libraries share: one launch is over before the next begins;
 // seed 0 runs blocks, and threads between barriers, in order, another shuffles them.
 extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
-    void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, size_t shared, uint64_t seed) {
-    static bool interrupted = false;  // the last launch left fibers in the middle of a kernel
+    void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, size_t shared, char* stacks,
+    uint64_t seed) {
     kernel = entry;
     kernel_arguments = arguments;
     gridDim = {grid[0], grid[1], grid[2]};
@@ -254,12 +253,7 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     failure[0] = 0;
 
     const unsigned threads = block[0] * block[1] * block[2];
-    for (unsigned t = 0; t < MAX_THREADS; ++t) {
-        if (fibers[t].stack ? interrupted : t < threads)
-            if (!prepare(&fibers[t])) return "no memory for the threads' stacks";
-        fibers[t].number = t;
-        fibers[t].index = place(t, blockDim);
-    }
+    for (unsigned t = 0; t < threads; ++t) prepare(&fibers[t], t, stacks);
 
     const size_t blocks = (size_t)grid[0] * grid[1] * grid[2];
     unsigned* order = (unsigned*)malloc(blocks * sizeof(unsigned));
@@ -269,11 +263,13 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     if (shared && !dynamic_shared) return "no memory for the shared memory";
     for (size_t b = 0; b < blocks; ++b) order[b] = b;
     shuffle(order, blocks);
-    interrupted = false;
+    bool interrupted = false;
     for (size_t b = 0; b < blocks && !interrupted; ++b) {
         blockIdx = place(order[b], gridDim);
         interrupted = !run_block(threads);
     }
+    if (interrupted)  // threads stopped in the middle of the kernel, and left what the sanitizer notes on a stack
+        for (unsigned t = 0; t < threads; ++t) __asan_unpoison_memory_region(fibers[t].stack, STACK);
     free(order);
     free(dynamic_shared);
     return failure;

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import mmap
 import os
 import shutil
 import subprocess
@@ -37,6 +38,7 @@ SANITIZED = (
 )  # fmt: skip
 
 
+STACKS = 1024 << 18  # bytes: MAX_THREADS times STACK of fibers.h
 WRAP = "-fwrapv"  # PTX's whole numbers wrap around, and C++'s signed ones need not
 
 
@@ -151,10 +153,17 @@ def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: in
         (ctypes.c_uint * 3)(*grid),
         (ctypes.c_uint * 3)(*block),
         ctypes.c_size_t(shared),
+        _stacks(),
         ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
     )
     if failure:
         raise RuntimeError(f"{name}: {kernel}: {failure.decode()}")
+
+
+@functools.cache
+def _stacks() -> ctypes.Array:
+    """Memory for the threads of a block, a stack for each (fibers.h), of which only what is touched is taken."""
+    return (ctypes.c_char * STACKS).from_buffer(mmap.mmap(-1, STACKS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def address(array: np.ndarray) -> int:

@@ -1,4 +1,4 @@
-// ptx.h: what each instruction of PTX means, on the host      (ptx.py writes the calls; NVIDIA's PTX ISA 9.0, chapter 9)
+// ptx.h: what each instruction of PTX means, on the host   (ptx.py writes the calls; NVIDIA's PTX ISA 9.0, chapter 9)
 //
 // A register is an unsigned word of 16, 32 or 64 bits, whatever is in it; a predicate is a bool. The instruction's type
 // says how it reads them: `add.f32 %f3, %f1, %f2` is f3 = ptx_add<F32>(f1, f2). Only what NVRTC makes of our kernels is
@@ -97,7 +97,7 @@ template <class T> static Bits<typename Twice<T>::type> ptx_mul_wide(Bits<T> a, 
 }
 template <class T> static Bits<T> ptx_mul_hi(Bits<T> a, Bits<T> b) { return ptx_mul_wide<T>(a, b) >> 8 * sizeof(T); }
 
-// Rounded another way than to the nearest. volatile: or the compiler computes while the host still rounds to the nearest.
+// Rounded another way than to the nearest. volatile: or the compiler computes before the host rounds that way.
 template <class T> static T rounded(int mode, T (*compute)(T, T, T), T a, T b, T c) {
     volatile T x = a, y = b, z = c;
     fesetround(mode);
@@ -211,15 +211,19 @@ static void at_most(unsigned threads) {
     if (given > threads) WRONG("a block of %u threads, and its bounds are %u", given, threads);
 }
 
-static char* in_window(U32 address, U32 bytes, int line) {
-    if (address % bytes) WRONG("line %d: %u bytes of shared memory at %u, no multiple", line, bytes, address);
-    const U64 size = lesser<U64>(window_taken + dynamic_shared_size, WINDOW);
-    if ((U64)address + bytes <= size) return window + address;
-    WRONG("line %d: shared memory at %u, and the block has %zu", line, address, (size_t)size);
+// What is wrong with an access is told apart from it: these stand thousands of times in a kernel.
+static __attribute__((noinline, cold)) char* no_place(U64 address, U32 bytes, int line) {
+    if (address % bytes) WRONG("line %d: %u bytes at an address that is no multiple", line, bytes);
+    WRONG("line %d: %u bytes of shared memory at %zu, and the block has %zu", line, bytes, (size_t)address,
+          window_taken + dynamic_shared_size);
     return window;
 }
+static char* in_window(U32 address, U32 bytes, int line) {
+    const bool there = (U64)address + bytes <= lesser<U64>(window_taken + dynamic_shared_size, WINDOW);
+    return there && address % bytes == 0 ? window + address : no_place(address, bytes, line);
+}
 static char* in_memory(U64 address, U32 bytes, int line) {
-    if (address % bytes) WRONG("line %d: %u bytes of memory at an address, no multiple", line, bytes);
+    if (address % bytes) no_place(address, bytes, line);
     return (char*)address;
 }
 
@@ -258,8 +262,8 @@ template <class T> static U64 ptx_cvta_to_global(U64 address) { return address; 
 static void ptx_bar_sync(U32, int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
 static void ptx_bar_warp_sync(U32 mask, int line = __builtin_LINE()) { wait_at(AT_WARP_BARRIER, mask, line); }
 
-// The value of another lane, if it is within the segment: `limits` says, from bit 8 on, which bits of a lane's number name
-// its segment, and in the lower 5 the segment's last lane (for .up its first). Else the lane's own, and false.
+// The value of another lane, if it is within the segment: `limits` says, from bit 8 on, which bits of a lane's number
+// name its segment, and in the lower 5 the segment's last lane (for .up its first). Else the lane's own, and false.
 struct Exchanged {
     U32 value;
     bool inside;
@@ -315,15 +319,17 @@ template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_t
     return load_matrices<true>(address, line);
 }
 
-// d = a b + c, with a (16, K), b (K, 8), c and d (16, 8), all in registers of a warp's lanes. EACH numbers are in a 32-bit
-// register, neighbours along K, and four lanes hold 4 EACH of them side by side.
+// d = a b + c, with a (16, K), b (K, 8), c and d (16, 8), all in registers of a warp's lanes. EACH numbers are in a
+// 32-bit register, neighbours along K, and four lanes hold 4 EACH of them side by side.
 template <int K, int EACH> static std::array<U32, 4> multiply_matrices(
     std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line) {
     struct Held {
         U32 a[4], b[2];
     };
     const unsigned slot = hand_out(~0u, Held{{a[0], a[1], a[2], a[3]}, {b[0], b[1]}}, line);
-    const auto number = [](U32 word, int k) { return as<F32>(EACH == 1 ? word & 0xffffe000 : word >> 16 * (k % 2) << 16); };
+    const auto number = [](U32 word, int k) {
+        return as<F32>(EACH == 1 ? word & 0xffffe000 : word >> 16 * (k % 2) << 16);  // TF32 is cut, bf16 an upper half
+    };
     std::array<U32, 4> d;
     for (int i = 0; i < 4; ++i) {
         const int row = lane() / 4 + 8 * (i / 2), column = 2 * (lane() % 4) + i % 2;
