@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import re
 
 import pytest
 from threadpoolctl import threadpool_limits
@@ -19,17 +21,29 @@ def pytest_addoption(parser):
     )
     parser.addoption(
         "--ptx",
+        type=virtual_architecture,
         metavar="ARCHITECTURE",
-        help="on emulated, run what NVIDIA's compiler makes of the .cu files for a virtual architecture: compute_90",
+        help="on emulated, run the PTX that NVIDIA's compiler makes of the .cu files for this architecture: compute_90",
     )
     parser.addoption("--no-pool", action="store_true", help="every array on the GPU an allocation of its own")
 
 
+def virtual_architecture(name):
+    """What --ptx takes."""
+    if not re.fullmatch(r"compute_\d+", name):
+        raise argparse.ArgumentTypeError(f"{name!r} is not a virtual architecture such as compute_90")
+    try:
+        compiler.newest()
+    except kernels.DeviceError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return name
+
+
 def pytest_configure(config):
     threadpool_limits(1, "blas")  # whose other threads spin while they wait, on the cores of the other tests
-    stack = contextlib.ExitStack()
-    stack.enter_context(host.emulation(ptx=config.getoption("--ptx")))
-    config.add_cleanup(stack.close)
+    whole_session = contextlib.ExitStack()
+    whole_session.enter_context(host.emulation(ptx=config.getoption("--ptx")))
+    config.add_cleanup(whole_session.close)
     if config.getoption("--no-pool"):
         import cupy
 
@@ -41,7 +55,8 @@ def pytest_report_header(config):
     for name in kernels.DEVICES:
         try:
             kernels.device(name)
-            lines.append(f"device {name}: tested" if name in devices(config) else f"device {name}: not asked for")
+            how = f", as PTX for {config.option.ptx}" if name == "emulated" and config.option.ptx else ""
+            lines.append(f"device {name}: tested{how}" if name in devices(config) else f"device {name}: not asked for")
         except kernels.DeviceError as error:
             lines.append(f"device {name}: its tests are skipped: {error}")
     return lines
