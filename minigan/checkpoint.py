@@ -21,7 +21,7 @@ import safetensors.numpy
 from minigan.autograd import Tensor
 from minigan.errors import UserError
 from minigan.files import replacing
-from minigan.sources import one_line
+from minigan.words import one_line
 
 __all__ = ["FORMAT", "UNREADABLE", "Checkpoint", "Newer", "NotWhole", "load", "refuse_newer", "save"]
 

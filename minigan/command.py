@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import kernels
 from minigan.errors import UserError
-from minigan.sources import one_line
+from minigan.words import number_of, one_line
 
 __all__ = ["Interrupt", "choose_device", "in_words", "run_command"]
 
@@ -80,7 +80,7 @@ def in_words(device: kernels.Device) -> str:
         return f"{device.name}, {device.precision}"
     from kernels.threads import thread_count
 
-    return f"cpu, {thread_count()} thread{'s' if thread_count() > 1 else ''}"
+    return f"cpu, {number_of(thread_count(), 'thread')}"
 
 
 class Interrupt:

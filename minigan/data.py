@@ -28,7 +28,8 @@ from minigan import faces, sources
 from minigan.cache import Cache, Damaged, Stored
 from minigan.decoding import CHANNELS, decode, each_file
 from minigan.errors import UserError
-from minigan.sources import Archive, Contents, Folder, contents, number_of, one_line, open_source, printable
+from minigan.sources import Archive, Contents, Folder, contents, open_source
+from minigan.words import number_of, one_line, printable
 
 __all__ = ["CHANNELS", "Pictures", "cache_of", "drawn", "load", "none_readable"]
 

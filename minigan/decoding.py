@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from minigan.errors import UserError
-from minigan.sources import either, one_line
+from minigan.words import either, one_line
 
 __all__ = [
     "CHANNELS",

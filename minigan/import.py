@@ -26,9 +26,9 @@ from minigan.data import CHANNELS
 from minigan.errors import UserError
 from minigan.options import Parser, Settings
 from minigan.run import Run, free_folder
-from minigan.sources import one_line, quoted
 from minigan.torch_names import from_torch
 from minigan.train import Game
+from minigan.words import one_line, quoted
 
 FILTER = r"main\.\d+\.weight"  # and, of one axis, batch norm's scale
 PICKLES = (b"PK", b"\x80")  # what torch.save writes begins so, today and before 1.6

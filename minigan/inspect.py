@@ -28,20 +28,8 @@ from minigan.options import DATA_PRESET, Parser
 from minigan.pictures import grid, save_png
 from minigan.random import coins, permutation
 from minigan.reporter import usual
-from minigan.sources import (
-    Archive,
-    Contents,
-    File,
-    Folder,
-    contents,
-    kinds,
-    number_of,
-    open_source,
-    pictures,
-    printable,
-    read,
-    refuse_inside,
-)
+from minigan.sources import Archive, Contents, File, Folder, contents, kinds, open_source, pictures, read, refuse_inside
+from minigan.words import number_of, printable
 
 BATCH = 64  # pictures shown, the batch size of every preset
 SHOWN = 10  # names in a list on the terminal

@@ -28,19 +28,8 @@ from minigan.files import UNFINISHED, replacing, try_place, writing
 from minigan.landmarks import cut_face, read_landmarks
 from minigan.options import Parser, whole
 from minigan.reporter import usual
-from minigan.sources import (
-    Archive,
-    File,
-    Folder,
-    contents,
-    number_of,
-    open_source,
-    pictures,
-    printable,
-    quoted,
-    read,
-    refuse_inside,
-)
+from minigan.sources import Archive, File, Folder, contents, open_source, pictures, read, refuse_inside
+from minigan.words import number_of, printable, quoted
 
 CROPS = ("centre", "none")  # and "face", which --cat-landmarks asks for
 ANNOTATION = ".cat"  # is added to the name of a picture

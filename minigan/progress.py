@@ -12,7 +12,7 @@ from tqdm import tqdm
 from minigan.options import Settings
 from minigan.reporter import Reporter
 from minigan.run import Run
-from minigan.sources import quoted
+from minigan.words import quoted
 
 __all__ = ["MEASURED", "Progress", "Seldom"]
 

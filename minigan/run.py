@@ -19,7 +19,7 @@ from minigan.checkpoint import FORMAT, Checkpoint, Newer, NotWhole, refuse_newer
 from minigan.errors import UserError
 from minigan.files import FULL, UNFINISHED, remove_unfinished, replacing, sync
 from minigan.options import Settings, kept_settings
-from minigan.sources import printable, quoted
+from minigan.words import printable, quoted
 
 __all__ = ["DOCTOR", "LOG", "Run", "free_folder"]
 

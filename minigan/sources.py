@@ -11,7 +11,6 @@ import collections
 import dataclasses
 import hashlib
 import os
-import shlex
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from minigan.errors import UserError
+from minigan.words import either, number_of, one_line
 
 __all__ = [
     "Archive",
@@ -26,14 +26,9 @@ __all__ = [
     "File",
     "Folder",
     "contents",
-    "either",
     "kinds",
-    "number_of",
-    "one_line",
     "open_source",
     "pictures",
-    "printable",
-    "quoted",
     "read",
     "refuse_inside",
 ]
@@ -249,32 +244,6 @@ def kinds(others: collections.Counter[str]) -> str:
     common = sorted(others.items(), key=lambda kind: (-kind[1], kind[0]))
     shown = ", ".join(f"{kind} ({count:,})" for kind, count in common[:5])
     return f"{number_of(others.total(), 'file')}: {shown}{', ...' if len(common) > 5 else ''}"
-
-
-def number_of(count: int, noun: str) -> str:
-    """ "1 picture" or "1,200 pictures"."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def printable(name: str) -> str:
-    """A file's name for a line of text: control characters, and bytes that are no Unicode, are escaped."""
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-def quoted(path: Path) -> str:
-    """A path in a command that can be typed: quoted for the shell, and not to be taken for an option."""
-    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
-
-
-def either(words: tuple[str, ...]) -> str:
-    """ "a, b or c"."""
-    return f"{', '.join(words[:-1])} or {words[-1]}"
-
-
-def one_line(error: Exception) -> str:
-    """What it says, without the file's name, or else what it is."""
-    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(said.split()) or type(error).__name__
 
 
 def _visible(name: str) -> bool:

@@ -36,11 +36,12 @@ from minigan.progress import Progress, Seldom
 from minigan.random import Random
 from minigan.reporter import Event, Reporter
 from minigan.run import Run, free_folder
-from minigan.sources import printable, refuse_inside
+from minigan.sources import refuse_inside
 from minigan.steps import Steps, use_graph
 from minigan.table import layer_table, step_multiply_adds
 from minigan.tensorboard import TensorBoard
 from minigan.verify_resume import verify_resume
+from minigan.words import printable
 
 LOG_EVERY = 20  # steps
 SAVE_EVERY = 5  # epochs, unless the settings say otherwise

@@ -17,6 +17,7 @@ from minigan import cache, data, decoding, inspect, options, sources
 from minigan.batches import Batches
 from minigan.models import PRESETS
 from minigan.pictures import grid, to_uint8
+from minigan.words import printable
 
 
 @pytest.fixture(autouse=True)
@@ -109,7 +110,7 @@ def test_rejections_are_the_loader_s(here, capsys, monkeypatch):
     assert [name for name, _ in skipped] == sorted(bad)
     lines = report(capsys, source, "--size", 16)
     start = lines.index("rejected  5, which a training skips") + 1
-    assert lines[start : start + 5] == [f"          {sources.printable(name)}: {reason}" for name, reason in skipped]
+    assert lines[start : start + 5] == [f"          {printable(name)}: {reason}" for name, reason in skipped]
 
     monkeypatch.setattr(inspect, "SHOWN", 2)
     lines = report(capsys, source, "--size", 16)

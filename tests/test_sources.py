@@ -13,20 +13,7 @@ import pytest
 from picture_files import write, zipped
 
 from minigan.errors import UserError
-from minigan.sources import (
-    LARGEST_FILE,
-    File,
-    contents,
-    kinds,
-    number_of,
-    one_line,
-    open_source,
-    pictures,
-    printable,
-    quoted,
-    read,
-    refuse_inside,
-)
+from minigan.sources import LARGEST_FILE, File, contents, kinds, open_source, pictures, read, refuse_inside
 
 NAMES = ["a.png", "a/b.png", "a/b/c.png", "a-1/x.png", "a b.png", "B.JPG", "é.gif", "z/line\nbreak.png", "猫.webp"]
 
@@ -77,33 +64,6 @@ def test_contents_are_counted_and_digested(source):
         assert contents(opened).digest != listed.digest
     opened.files = lambda: iter([file for file in whole if file.name != "list"])
     assert contents(opened).digest == listed.digest
-
-
-def test_a_reason_is_one_line_without_the_name():
-    """The name stands before it already."""
-    assert one_line(PermissionError(13, "Permission denied", "cats/x.png")) == "Permission denied"
-    assert one_line(ValueError("not\n  a picture")) == "not a picture"
-    assert one_line(EOFError()) == "EOFError"
-
-
-def test_names_fit_on_a_line():
-    """Whatever a file is called, what is printed of it is one line of text that any terminal can show."""
-    assert printable("cats/猫 é.png") == "cats/猫 é.png"
-    assert printable("line\nbreak\x1b[2J.png") == r"line\nbreak\x1b[2J.png"
-    assert printable(os.fsdecode(b"\xff.png")).isascii()
-
-
-def test_a_path_in_a_command_is_one_word_and_no_option():
-    """What is printed to be typed can be typed."""
-    assert quoted(Path("cats")) == "cats"
-    assert quoted(Path("my cats")) == "'my cats'"
-    assert quoted(Path("-cats")) == "./-cats"
-    assert quoted(Path("/-cats")) == "/-cats"
-
-
-def test_counts_agree_with_their_noun():
-    """One is the only singular."""
-    assert [number_of(n, "file") for n in (0, 1, 2, 1200)] == ["0 files", "1 file", "2 files", "1,200 files"]
 
 
 def test_what_is_written_does_not_land_among_the_pictures(tmp_path, monkeypatch):
