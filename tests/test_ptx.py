@@ -110,6 +110,8 @@ INSTRUCTIONS = {
         ("shr.s32 %r4, %r1, %r2", (2**32 - 8, 1), 2**32 - 4),
         ("shr.s32 %r4, %r1, %r2", (2**32 - 8, 40), 2**32 - 1),
         ("bfi.b32 %r4, %r1, %r2, 4, 8", (0xAB, 0xFFFFFFFF), 0xFFFFFABF),
+        ("shf.l.wrap.b32 %r4, %r1, %r2, %r3", (0xABCDEF01, 0x23456789, 8), 0x456789AB),
+        ("shf.l.wrap.b32 %r4, %r1, %r2, %r3", (0xABCDEF01, 0x23456789, 32), 0x23456789),
         ("and.b32 %r4, %r1, %r2", (0b1100, 0b1010), 0b1000),
         ("or.b32 %r4, %r1, %r2", (0b1100, 0b1010), 0b1110),
         ("xor.b32 %r4, %r1, %r2", (0b1100, 0b1010), 0b0110),
@@ -119,6 +121,8 @@ INSTRUCTIONS = {
           for name in COMPARISONS),
         *((f"setp.{name}.f32 %p1, %r1, %r2; selp.u32 %r4, 1, 0, %p1", (f(2), f(NAN)), len(name) > 2)
           for name in COMPARISONS),
+        *((f"setp.{name}.f32 %p1, %r1, %r2; selp.u32 %r4, 1, 0, %p1", (f(2), f(x)), y)
+          for name, x, y in [("num", 3, 1), ("num", NAN, 0), ("nan", 3, 0), ("nan", NAN, 1)]),
         ("setp.lt.s32 %p1, %r1, 1; not.pred %p2, %p1; selp.b32 %r4, %r1, %r2, %p2", (2**32 - 1, 7), 7),
         ("setp.lt.u32 %p1, %r1, 1; selp.b32 %r4, %r1, %r2, %p1", (2**32 - 1, 7), 7),
         ("mov.u32 %r4, 5; setp.eq.s32 %p1, %r1, 5; @!%p1 mov.u32 %r4, 6", (4,), 6),
@@ -148,6 +152,7 @@ INSTRUCTIONS = {
         ("cvt.u32.u64 %r1, %rd1; cvt.s64.s32 %rd4, %r1", (2**32 - 3,), 2**64 - 3),
         ("{ .reg .b32 %temp; mov.b64 {%temp, %r2}, %rd1; } mov.b64 %rd4, {%r2, 7}", (5 << 32,), 7 << 32 | 5),
         ("bfi.b64 %rd4, %rd1, %rd2, 32, 32", (5, 7), 5 << 32 | 7),
+        ("mov.b64 {_, %r2}, %rd1; cvt.u64.u32 %rd4, %r2", (5 << 32 | 7,), 5),
         ("fma.rn.f64 %rd4, %rd1, %rd2, %rd3", (d(1 + 2**-30), d(1 - 2**-30), d(-1)), d(-(2.0**-60))),
         ("rcp.approx.ftz.f64 %rd4, %rd1", (d(3),), d(1 / 3) >> 32 << 32),
         ("cvt.u32.u64 %r1, %rd1; cvt.rn.f64.s32 %rd4, %r1", (2**32 - 3,), d(-3)),
@@ -181,6 +186,7 @@ def test_instructions(run, bits):
         ("cp.async.cg.shared.global [tile], [%rd5], 16, 8;", 1, "a copy reads 8 of 16 bytes"),
         ("", 128, "a block of 128 threads, and its bounds are 64"),
         ("popc.b32 %r1, %r2;", 1, "ptx_popc"),
+        ("mov.u64 %r1, %rd1;", 1, "a register is too narrow for what it is given"),
     ],
 )  # fmt: skip
 def test_what_a_gpu_refuses(run, body, threads, message):

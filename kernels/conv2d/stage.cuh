@@ -19,9 +19,9 @@
 //              Reads meet each four once, and so do copies, whose lanes write whole lines.
 //              LineTile of bf16: ldmatrix reads 8 depths, rows an odd multiple of 16 bytes apart. It exchanges rows and
 //              columns; numbers of 16 bits can do that.
-//              LineTile of floats: eights 4 q to 4 q + 3 are lines 32 q + 4 g, and the three after each: a lane reads one
-//              four for four eights. Rows of LINES + 8 floats begin 8 banks apart; 8 lanes with 2 g and 4 t take each
-//              four once.
+//              LineTile of floats: a lane reads one four for four eights (FourByFour). Rows of LINES + 8 floats begin two
+//              fours apart; the fours of g = 2 i and 2 i + 1 are an even and an odd one, so 8 lanes with these two and 4 t
+//              take each four once.
 
 #include "number.cuh"
 
@@ -66,13 +66,15 @@ struct InOrder {  // eight b is lines 8 b + g
     static __device__ Held held(int run, int i) { return {run, i}; }  // number i of a run
 };
 
-// Eights 4 q to 4 q + 3 are lines 32 q + 4 g, and the three after each:
-//      line     0 1 2 3 | 4 5 6 7 | ... | 28 29 30 31      a float4 of lane g feeds its line of four eights, and on the way
-//      eight    0 1 2 3 | 0 1 2 3 | ... |  0  1  2  3      out it is a float4 of a row
-//      g        0 0 0 0 | 1 1 1 1 | ... |  7  7  7  7
+// Eights 4 q to 4 q + 3 are lines 32 q + 4 four(g), and the three after each:
+//      line     0 1 2 3 | 4 5 6 7 | 8 .. | 12 .. | 16 .. | 20 .. | 24 .. | 28 29 30 31      a float4 of lane g feeds its line
+//      eight    0 1 2 3 | 0 1 2 3 | 0 .. |  0 .. |  0 .. |  0 .. |  0 .. |  0  1  2  3      of four eights, and on the way
+//      g        0 0 0 0 | 2 2 2 2 | 4 .. |  6 .. |  3 .. |  1 .. |  7 .. |  5  5  5  5      out it is a float4 of a row
+// There lane t has g = 2 t, and then 2 t + 1: four lanes write 64 bytes of a row at once, all of what memory is written in.
 struct FourByFour {
     static constexpr int RUN = 4;
-    static __device__ int line_of(int b, int g) { return b / 4 * 32 + 4 * g + b % 4; }
+    static __device__ int four(int g) { return g % 2 * 4 + (g / 2 ^ g % 2); }
+    static __device__ int line_of(int b, int g) { return b / 4 * 32 + 4 * four(g) + b % 4; }
     static __device__ Held held(int run, int i) { return {run / 2 * 4 + i, run % 2}; }
 };
 

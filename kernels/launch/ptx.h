@@ -1,8 +1,8 @@
 // ptx.h: what each instruction of PTX means, on the host   (ptx.py writes the calls; NVIDIA's PTX ISA 9.0, chapter 9)
 //
 // A register is an unsigned word of 16, 32 or 64 bits, whatever is in it; a predicate is a bool. The instruction's type
-// says how it reads them: `add.f32 %f3, %f1, %f2` is f3 = ptx_add<F32>(f1, f2). Only what NVRTC makes of our kernels is
-// here. Barriers, shuffles and copies are those of emulated.h.
+// says how it reads them: `add.f32 %f3, %f1, %f2` is take(ptx_add<F32>(f1, f2), f3). Only what NVRTC makes of our
+// kernels is here. Barriers, shuffles and copies are those of emulated.h.
 #include <fenv.h>
 
 #include <array>
@@ -38,6 +38,17 @@ template <class T> static Bits<T> bits(T value) {
     memcpy(&bits, &value, sizeof(T));
     return bits;
 }
+
+// The registers that take what an instruction gives: one, which may be wider, or several, or a word's two halves.
+template <class Value, class Taker> static void take(Value value, Taker& taker) {
+    static_assert(sizeof(Value) <= sizeof(Taker), "a register is too narrow for what it is given");
+    taker = value;
+}
+static void take(std::array<U32, 4> from, U32& a, U32& b, U32& c, U32& d) {
+    a = from[0], b = from[1], c = from[2], d = from[3];
+}
+static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }
+static U32 _;  // takes what is not wanted
 
 // An instruction of one, two or three operands, by what it makes of their values.
 #define UNARY(NAME, VALUE) \
@@ -88,6 +99,7 @@ BINARY(div, b == 0 ? (T)-1 : SIGNED<T> && b == (T)-1 ? (T)(0 - a) : (T)(a / b))
 BINARY(rem, b == 0 ? a : SIGNED<T> && b == (T)-1 ? (T)0 : (T)(a % b))
 
 template <class T> struct Twice;
+template <> struct Twice<S16> { typedef S32 type; };
 template <> struct Twice<U16> { typedef U32 type; };
 template <> struct Twice<S32> { typedef S64 type; };
 template <> struct Twice<U32> { typedef U64 type; };
@@ -131,6 +143,10 @@ template <class T> static Bits<T> ptx_shr(Bits<T> a, U32 by) {
     const U32 most = 8 * sizeof(T) - 1;
     return bits<T>(by <= most ? as<T>(a) >> by : as<T>(a) >> most >> 1);
 }
+// The upper half of the word that a, below, and b are, shifted by 0 to 31.
+template <class T> static Bits<T> ptx_shf_l_wrap(Bits<T> a, Bits<T> b, U32 by) {
+    return ptx_shl<T>(b, by & 31) | ptx_shr<T>(a, 32 - (by & 31));
+}
 // `length` bits of a, put into b from bit `first` on.
 template <class T> static Bits<T> ptx_bfi(Bits<T> a, Bits<T> b, U32 first, U32 length) {
     const Bits<T> mask = ptx_shl<T>(ptx_shl<T>(1, length) - 1, first);
@@ -155,15 +171,13 @@ COMPARISON(ltu, !(a >= b))
 COMPARISON(leu, !(a > b))
 COMPARISON(gtu, !(a <= b))
 COMPARISON(geu, !(a < b))
+COMPARISON(num, a == a && b == b)  // neither is NaN
+COMPARISON(nan, a != a || b != b)
 template <class T> static Bits<T> ptx_selp(Bits<T> a, Bits<T> b, bool first) { return first ? a : b; }
 
 // ---- moves and conversions ------------------------------------------------------------------------------------------
 template <class T> static Bits<T> ptx_mov(Bits<T> a) { return a; }
 template <class T> static U64 ptx_mov(std::array<U32, 2> halves) { return (U64)halves[1] << 32 | halves[0]; }
-static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }  // mov.b64 {low, high}, whole
-static void take(std::array<U32, 4> from, U32& a, U32& b, U32& c, U32& d) {
-    a = from[0], b = from[1], c = from[2], d = from[3];
-}
 
 // Whole numbers and floats to others; what does not fit wraps around or is rounded to the nearest.
 template <class To, class From> static Bits<To> ptx_cvt(Bits<From> a) { return bits<To>((To)as<From>(a)); }

@@ -6,7 +6,7 @@ with 32-bit addresses in shared memory, and with loads, copies and barriers in t
 them. What is not seen is the last step, from PTX to a card's own machine code.
 
 PTX is a language of single instructions, and so is what is written here: `add.s32 %r3, %r1, -4;` becomes
-`r3 = ptx_add<S32>(r1, -4);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in
+`take(ptx_add<S32>(r1, -4), r3);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in
 ptx.h; one that does not stand there does not compile. (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
 """
 
@@ -159,8 +159,8 @@ def _instruction(found: re.Match) -> str:
         return f"{guard}{name}({', '.join(map(_operand, operands))});"
     result, *operands = operands
     value = f"{name}({', '.join(map(_operand, operands))})"
-    targets = re.findall(r"%(\w+)", result)  # one, {several}, or one|predicate
-    return f"{guard}{targets[0]} = {value};" if len(targets) == 1 else f"{guard}take({', '.join([value, *targets])});"
+    takers = re.findall(r"\w+", result)  # one, {several}, or one|predicate
+    return f"{guard}take({', '.join([value, *takers])});"
 
 
 def _operand(written: str) -> str:
