@@ -186,6 +186,7 @@ def test_instructions(run, bits):
         ("cp.async.cg.shared.global [tile], [%rd5], 16, 8;", 1, "a copy reads 8 of 16 bytes"),
         ("", 128, "a block of 128 threads, and its bounds are 64"),
         ("popc.b32 %r1, %r2;", 1, "ptx_popc"),
+        ("trap;", 1, "ptx_trap"),
         ("mov.u64 %r1, %rd1;", 1, "a register is too narrow for what it is given"),
     ],
 )  # fmt: skip

@@ -155,7 +155,7 @@ def _instruction(found: re.Match) -> str:
     types = [part for part in parts if _TYPE.fullmatch(part)]
     name = "_".join(["ptx", *(part for part in parts if part not in types)])
     name += f"<{', '.join(types).upper()}>" if types else ""
-    if opcode.startswith(WITHOUT_RESULT):
+    if opcode.startswith(WITHOUT_RESULT) or not operands:
         return f"{guard}{name}({', '.join(map(_operand, operands))});"
     result, *operands = operands
     value = f"{name}({', '.join(map(_operand, operands))})"
