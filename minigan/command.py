@@ -38,7 +38,6 @@ def run_command(command: Callable[[], None]) -> None:
         where = f"{error.filename}: " if error.filename else ""
         _fail(f"{where}{one_line(error)}")
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # once more, while Python comes to its end, ends it on the spot
         sys.exit(130)
 
 

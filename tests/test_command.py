@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -33,21 +32,6 @@ def test_what_the_system_refuses(capsys, tmp_path):
     assert refused(capsys, lambda _: folder.read_bytes()) == f"minigan: error: {folder}: Is a directory\n"
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     assert f"loop: {os.strerror(errno.ELOOP)}" in refused(capsys, lambda _: (tmp_path / "loop").read_bytes())
-
-
-IMPATIENT = """
-import atexit, os, signal
-from minigan.command import run_command
-atexit.register(os.kill, os.getpid(), signal.SIGINT)  # while Python ends, and for instance waits for a thread
-run_command(lambda: os.kill(os.getpid(), signal.SIGINT))
-"""
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
-def test_ctrl_c_again_and_again():
-    """The one that comes when all is over ends the process too, without a word of Python's."""
-    done = subprocess.run([sys.executable, "-c", IMPATIENT], stderr=subprocess.PIPE, text=True)
-    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
