@@ -23,7 +23,7 @@ def pytest_addoption(parser):
         "--ptx",
         type=virtual_architecture,
         metavar="ARCHITECTURE",
-        help="on emulated, run the PTX that NVIDIA's compiler makes of the .cu files for this architecture: compute_90",
+        help="where a .cu runs on the host, run the PTX that NVIDIA's compiler makes of it for this one: compute_90",
     )
     parser.addoption("--no-pool", action="store_true", help="every array on the GPU an allocation of its own")
 

@@ -1,7 +1,7 @@
 """What NVIDIA's compiler makes of the kernels, run on the host an instruction at a time (kernels/launch/ptx.py).
 
 Each instruction by itself: what it must give is written here as numbers, from the PTX ISA. Whole kernels run so in
-test_tensor_cores.py and test_stand_in.py, and all of them in `pytest --device emulated --ptx compute_90`.
+test_tensor_cores.py, and all of them in `pytest --device emulated --ptx compute_90`.
 """
 
 from __future__ import annotations

@@ -86,6 +86,11 @@ def multiprocessors() -> int:
     return _emulation.multiprocessors
 
 
+def architecture() -> str | None:
+    """Of the PTX that runs, or None."""
+    return _emulation.ptx
+
+
 @functools.cache
 def compiler() -> str:
     """The path of the host's C++ compiler: $CXX, g++ or clang++.

@@ -1,7 +1,7 @@
 """A stand-in for CuPy on a machine without a GPU:  PYTHONPATH=tests/stand_in pytest --device cuda
 
-It has what kernels/launch/gpu.py and the tests ask of CuPy, and no more. Kernels run on the host, as NVIDIA's compiler
-makes them as far as it goes without a GPU (kernels/launch/ptx.py); what is tried out here is all that is around them.
+It has what kernels/launch/gpu.py and the tests ask of CuPy, and no more. Kernels run on the host, as on `emulated`, and
+with --ptx compute_90 as NVIDIA's compiler makes them; what is tried out here is all that is around them.
 
 Arrays   are none of NumPy's, and become one only where that is asked for. What nobody wrote is NaN.
 Pools    hand memory that is free again to the next array of its size, as CuPy's do, also while a step is captured.
@@ -26,8 +26,7 @@ import numpy as np
 
 from kernels.launch import host, nvrtc
 
-CAPABILITY = "99"  # of no card: what is to be compiled for it is compiled for ARCHITECTURE, to PTX
-ARCHITECTURE = "compute_90"
+CAPABILITY = "99"  # of no card: what is compiled for it is not compiled by NVIDIA's compiler to machine code
 GRANULE = 512  # bytes: an array begins at a multiple, as CUDA's do
 MEMORY = 8 << 30  # bytes
 UNASKED, MOST = 48 << 10, 227 << 10  # bytes of shared memory that a block may take, without asking and at all
@@ -320,7 +319,7 @@ _compile = nvrtc.compile
 
 @functools.wraps(_compile)
 def _compile_or_name(source, defines: frozenset, architecture: str, major: int) -> nvrtc.Compiled:
-    """For the stand-in, machine code is what says which PTX is to be made."""
+    """For the stand-in, machine code is what says what is to be compiled for the host."""
     if architecture != f"sm_{CAPABILITY}":
         return _compile(source, defines, architecture, major)
     return nvrtc.Compiled(pickle.dumps((source.name, source.text, source.kernels, source.contract, defines)), "")
@@ -340,7 +339,7 @@ class Source:
 def _built(code: bytes) -> tuple[ctypes.PyDLL, Source]:
     """What that machine code says, once for all who load it."""
     *source, defines = pickle.loads(code)
-    return host.built(source := Source(*source), defines, False, ARCHITECTURE), source
+    return host.built(source := Source(*source), defines, False, host.architecture()), source
 
 
 class RawModule:
