@@ -83,6 +83,8 @@ INSTRUCTIONS = {
         ("abs.f32 %r4, %r1", (f(-3),), f(3)),
         ("copysign.f32 %r4, %r1, %r2", (f(-1), f(3)), f(-3)),
         ("max.f32 %r4, %r1, %r2", (f(NAN), f(2)), f(2)),
+        ("max.f32 %r4, %r1, %r2", (f(-0.0), f(0)), f(0)),
+        ("min.f32 %r4, %r1, %r2", (f(0), f(-0.0)), f(-0.0)),
         ("min.f32 %r4, %r1, %r2", (f(3), f(NAN)), f(3)),
         # approximations flush what is denormal
         ("ex2.approx.ftz.f32 %r4, %r1", (f(3),), f(8)),
@@ -102,6 +104,7 @@ INSTRUCTIONS = {
         ("min.s32 %r4, %r1, %r2", (2**32 - 1, 1), 2**32 - 1),
         ("min.u32 %r4, %r1, %r2", (2**32 - 1, 1), 1),
         ("max.s32 %r4, %r1, %r2", (2**32 - 1, 1), 1),
+        ("abs.s32 %r4, %r1", (2**32 - 3,), 3),
         # bits: a shift by more than there are leaves none, or the sign
         ("shl.b32 %r4, %r1, %r2", (3, 4), 48),
         ("shl.b32 %r4, %r1, %r2", (3, 32), 0),
@@ -132,6 +135,7 @@ INSTRUCTIONS = {
         ("cvt.rzi.s32.f32 %r4, %r1", (f(3e9),), 2**31 - 1),
         ("cvt.rzi.s32.f32 %r4, %r1", (f(-3e9),), 2**31),
         ("cvt.rzi.s32.f32 %r4, %r1", (f(NAN),), 0),
+        ("cvt.rzi.u32.f32 %r4, %r1", (f(3e9),), 3_000_000_000),
         ("cvt.rzi.f32.f32 %r4, %r1", (f(-1.7),), f(-1)),
         ("cvt.rmi.f32.f32 %r4, %r1", (f(-1.5),), f(-2)),
         ("cvt.rni.f32.f32 %r4, %r1", (f(2.5),), f(2)),
@@ -151,6 +155,9 @@ INSTRUCTIONS = {
         ("cvt.u16.u64 %rs1, %rd1; mul.wide.u16 %r2, %rs1, 4; cvt.u64.u32 %rd4, %r2", (0x1FFFF,), 0x3FFFC),
         ("cvt.u32.u64 %r1, %rd1; cvt.s64.s32 %rd4, %r1", (2**32 - 3,), 2**64 - 3),
         ("{ .reg .b32 %temp; mov.b64 {%temp, %r2}, %rd1; } mov.b64 %rd4, {%r2, 7}", (5 << 32,), 7 << 32 | 5),
+        ("cvt.u32.u64 %r1, %rd1; st.shared.u32 [tile], %r1; ld.shared.s32 %rd4, [tile]", (2**32 - 2,), 2**64 - 2),
+        ("cvt.u16.u64 %rs1, %rd1; cvt.u32.u64 %r1, %rd1; cvt.s64.s16 %rd4, %rs1", (0x8001,), 2**64 - 0x7FFF),
+        ("cvt.u16.u64 %rs1, %rd1; mov.b32 %r2, {%rs1, %rs1}; cvt.u64.u32 %rd4, %r2", (0x1234,), 0x12341234),
         ("bfi.b64 %rd4, %rd1, %rd2, 32, 32", (5, 7), 5 << 32 | 7),
         ("mov.b64 {_, %r2}, %rd1; cvt.u64.u32 %rd4, %r2", (5 << 32 | 7,), 5),
         ("fma.rn.f64 %rd4, %rd1, %rd2, %rd3", (d(1 + 2**-30), d(1 - 2**-30), d(-1)), d(-(2.0**-60))),
@@ -181,7 +188,12 @@ def test_instructions(run, bits):
     ("body", "threads", "message"),
     [
         ("mov.u32 %r1, tile; st.shared.u32 [%r1+64], %r1;", 1, "shared memory at 64, and the block has 64"),
-        ("mov.u32 %r1, tile; st.shared.v2.f32 [%r1+4], {%r1, %r1};", 1, "8 bytes at an address that is no multiple"),
+        ("mov.u32 %r1, tile; st.shared.v4.f32 [%r1+4], {%r1, %r1, %r1, %r1};", 1, "16 bytes at an address that is no"),
+        ("bar.sync 1;", 1, "barrier 1, and only 0 is known here"),
+        ("bar.sync 0, 32;", 1, "planted.cu does not compile"),  # another barrier than __syncthreads
+        ("ld.global.u32 %r1, [%rd5], 5;", 1, "planted.cu does not compile"),
+        ("abs.u64 %rd1, %rd2, %rd3;", 1, "ptx_abs"),
+        ("cvt.rmi.s32.f32 %r1, %r2;", 1, "static assertion failed"),
         ("ld.global.v4.f32 {%r1, %r2, %r3, %r4}, [%rd5+4];", 1, "16 bytes at an address that is no multiple"),
         ("cp.async.cg.shared.global [tile], [%rd5], 16, 8;", 1, "a copy reads 8 of 16 bytes"),
         ("", 128, "a block of 128 threads, and its bounds are 64"),
@@ -202,3 +214,30 @@ def test_unknown_statements(emulated):
     """Of PTX that was never met before nothing is passed over either."""
     with pytest.raises(ValueError, match="none of the statements"):
         ptx.translated(".version 9.0\n.tex .u32 texture;")
+
+
+TWO_KERNELS = """
+extern "C" __global__ void beyond(float* y, int i) {  // (1,)
+    __shared__ float tile[64];
+    tile[threadIdx.x] = 1.0f;
+    y[0] = tile[i];
+}
+extern "C" __global__ void other(float* y) {  // (64,)
+    __shared__ float tile[64];
+    tile[63 - threadIdx.x] = threadIdx.x;
+    __syncthreads();
+    y[threadIdx.x] = tile[threadIdx.x];
+}
+"""
+
+
+def test_a_kernel_has_its_own_shared_memory_alone(emulated, nvrtc):
+    """What another kernel of the file has is not there to be read; and it begins as NaN in each block."""
+    source, y = Source("tests", "two.cu", text=TWO_KERNELS), np.zeros(64, np.float32)
+    with host.emulation(ptx=ARCHITECTURE):
+        source.launch("other", (1,), (64,), y)
+        np.testing.assert_array_equal(y, np.arange(64)[::-1])
+        source.launch("beyond", (2,), (1,), y, 63)
+        assert np.isnan(y[0])
+        with pytest.raises(RuntimeError, match=r"two.cu: beyond: tests/two.cu:5: shared memory at 256, .* has 256"):
+            source.launch("beyond", (1,), (1,), y, 64)

@@ -20,7 +20,7 @@
 #define __align__(bytes) __attribute__((aligned(bytes)))
 #define alignas(bytes) __align__(bytes)  // CUDA takes it after __shared__ too; the standard's own alignas does not
 
-#ifdef EMULATED_SANITIZED
+#if defined EMULATED_SANITIZED && !defined EMULATED_PTX  // there, ptx.h looks who leaves shared memory
 #define __shared__ static  // an ordinary variable, for the sanitizer to put a red zone around
 static void poison_own_shared_memory() {}
 #else

@@ -29,8 +29,9 @@ static void __sanitizer_start_switch_fiber(void**, const void*, size_t) {}
 static void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
 #define __asan_unpoison_memory_region(memory, size)
 #endif
-static const size_t STACK = 1 << 18;                  // bytes; the sanitizer's red zones take room
-static const unsigned MAX_THREADS = 1024, WARP = 32;  // of a block, of a warp: lane i of warp v is thread 32 v + i
+static const size_t STACK = EMULATED_STACK;  // bytes
+static const unsigned MAX_THREADS = EMULATED_THREADS;  // of a block
+static const unsigned WARP = 32;                       // threads: lane i of warp v is thread 32 v + i
 
 struct uint3 { unsigned x, y, z; };
 typedef uint3 dim3;

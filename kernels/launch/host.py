@@ -13,6 +13,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -38,8 +39,8 @@ SANITIZED = (
 )  # fmt: skip
 
 
-STACKS = 1024 << 18  # bytes: MAX_THREADS times STACK of fibers.h
-WRAP = "-fwrapv"  # PTX's whole numbers wrap around, and C++'s signed ones need not
+THREADS, STACK = 1024, 1 << 18  # of a block at most; bytes of each one's stack, where sanitizers' red zones take room
+PTX = ("-fwrapv", "-DEMULATED_PTX")  # its whole numbers wrap around, and C++'s signed ones need not
 
 
 class Emulation(NamedTuple):
@@ -126,7 +127,11 @@ def sanitized_environment() -> dict[str, str]:
     for name in (f"libclang_rt.asan-{os.uname().machine}.so", "libclang_rt.asan.so", "libasan.so"):
         found = subprocess.run([compiler(), f"-print-file-name={name}"], capture_output=True, text=True, check=True)
         if Path(found.stdout.strip()).is_absolute():
-            return {**os.environ, "LD_PRELOAD": found.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+            return {
+                **os.environ,
+                "LD_PRELOAD": found.stdout.strip(),
+                "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=0",
+            }
     raise DeviceError(f"emulated: {compiler()} has no address sanitizer")
 
 
@@ -158,17 +163,27 @@ def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: in
         (ctypes.c_uint * 3)(*grid),
         (ctypes.c_uint * 3)(*block),
         ctypes.c_size_t(shared),
-        _stacks(),
+        _the_stacks(),
         ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
     )
     if failure:
         raise RuntimeError(f"{name}: {kernel}: {failure.decode()}")
 
 
+_one_at_a_time = threading.Lock()
+
+
+def _the_stacks() -> ctypes.Array:
+    """Of the threads of a block (fibers.h), the same whoever asks first."""
+    with _one_at_a_time:
+        return _stacks()
+
+
 @functools.cache
 def _stacks() -> ctypes.Array:
-    """Memory for the threads of a block, a stack for each (fibers.h), of which only what is touched is taken."""
-    return (ctypes.c_char * STACKS).from_buffer(mmap.mmap(-1, STACKS, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+    """Memory for them, of which only what is touched is taken."""
+    size = THREADS * STACK
+    return (ctypes.c_char * size).from_buffer(mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
 
 
 def address(array: np.ndarray) -> int:
@@ -187,7 +202,8 @@ def built(source, defines: frozenset, sanitize: bool, architecture: str | None) 
     """
     if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
         raise DeviceError("emulated: sanitize=True needs Python started in kernels.launch.host.sanitized_environment()")
-    options = [*OPTIONS, *(SANITIZED if sanitize else ()), *([WRAP] if architecture else ())]
+    sizes = [f"-DEMULATED_THREADS={THREADS}", f"-DEMULATED_STACK={STACK}"]
+    options = [*OPTIONS, *sizes, *(SANITIZED if sanitize else ()), *(PTX if architecture else ())]
     parts, write = _as_written(source, defines) if architecture is None else _as_ptx(source, defines, architecture)
 
     def make(path: Path) -> None:
@@ -222,8 +238,7 @@ def _as_ptx(source, defines: frozenset, architecture: str) -> tuple[list[str], C
 
     def write() -> list[str]:
         code = nvrtc.compile(source, defines, architecture, major).code
-        window, functions = ptx.translated(code.decode().rstrip("\0"))
-        return [window, _header("ptx.h"), functions]
+        return [_header("ptx.h"), ptx.translated(code.decode().rstrip("\0"))]
 
     return [*parts, _header("ptx.h")], write
 

@@ -2,15 +2,17 @@
 //
 // A register is an unsigned word of 16, 32 or 64 bits, whatever is in it; a predicate is a bool. The instruction's type
 // says how it reads them: `add.f32 %f3, %f1, %f2` is take(ptx_add<F32>(f1, f2), f3). Only what NVRTC makes of our
-// kernels is here. Barriers, shuffles and copies are those of emulated.h.
+// kernels is here. Barriers, shuffles and copies are those of emulated.h. A NaN has the host's bits, not a GPU's.
 #include <fenv.h>
 
 #include <array>
+#include <tuple>
 
 typedef uint8_t U8, B8;
 typedef uint16_t U16, B16;
 typedef uint32_t U32, B32;
 typedef uint64_t U64, B64;
+typedef int8_t S8;
 typedef int16_t S16;
 typedef int32_t S32;
 typedef int64_t S64;
@@ -26,6 +28,10 @@ template <> struct Word<8> { typedef uint64_t type; };
 template <class T> struct Register { typedef typename Word<sizeof(T)>::type type; };
 template <> struct Register<bool> { typedef bool type; };
 template <class T> using Bits = typename Register<T>::type;  // a register that holds a T
+template <class T> constexpr bool WHOLE = T(0.5) == T(0);    // numbers
+template <class T> constexpr bool SIGNED = T(-1) < T(0);
+// What a register takes that may be wider: a signed number with its sign.
+template <class T> using Signed = typename std::conditional<WHOLE<T>, T, Bits<T>>::type;
 
 // A register read as a T, and a T as it is in a register.
 template <class T> static T as(Bits<T> bits) {
@@ -48,6 +54,7 @@ static void take(std::array<U32, 4> from, U32& a, U32& b, U32& c, U32& d) {
     a = from[0], b = from[1], c = from[2], d = from[3];
 }
 static void take(U64 whole, U32& low, U32& high) { low = whole, high = whole >> 32; }
+static void take(U32 whole, U16& low, U16& high) { low = whole, high = whole >> 16; }
 static U32 _;  // takes what is not wanted
 
 // An instruction of one, two or three operands, by what it makes of their values.
@@ -66,15 +73,11 @@ static U32 _;  // takes what is not wanted
 
 // ---- arithmetic -----------------------------------------------------------------------------------------------------
 // Whole numbers wrap around: the host's signed ones do too (-fwrapv).
-template <class T> constexpr bool WHOLE = T(0.5) == T(0);
-template <class T> constexpr bool SIGNED = T(-1) < T(0);
-static float lesser(float a, float b) { return fminf(a, b); }  // of a number and NaN, the number
-static double lesser(double a, double b) { return fmin(a, b); }
-template <class T> static T lesser(T a, T b) { return a < b ? a : b; }
-static float greater(float a, float b) { return fmaxf(a, b); }
-static double greater(double a, double b) { return fmax(a, b); }
-template <class T> static T greater(T a, T b) { return a > b ? a : b; }
-template <class T> static T magnitude(T a) { return as<T>(bits(a) & ~((Bits<T>)1 << (8 * sizeof(T) - 1))); }
+template <class T> static bool negative(T a) { return bits(a) >> (8 * sizeof(T) - 1); }  // -0 is
+// Of a number and NaN, the number; -0 is less than 0.
+template <class T> static T lesser(T a, T b) { return a == b ? (negative(a) ? a : b) : a < b || b != b ? a : b; }
+template <class T> static T greater(T a, T b) { return a == b ? (negative(a) ? b : a) : a > b || b != b ? a : b; }
+template <class T> static T magnitude(T a) { return negative(a) ? -a : a; }
 
 BINARY(add, a + b)
 BINARY(sub, a - b)
@@ -126,11 +129,10 @@ BINARY(add_rz, rounded<T>(FE_TOWARDZERO, sum_of_two, a, b, 0))
 static float flushed(float a) { return fabsf(a) < 0x1p-126f ? copysignf(0, a) : a; }
 static double flushed(double a) { return fabs(a) < 0x1p-1022 ? copysign(0, a) : a; }
 UNARY(ex2_approx_ftz, flushed(exp2f(flushed(a))))
-// Of the reciprocal of a float64 the upper half, with 20 fraction bits.
-template <class T> static Bits<T> ptx_rcp_approx_ftz(Bits<T> a) {
-    const Bits<T> whole = bits<T>(flushed(1 / flushed(as<T>(a))));
-    return sizeof(T) == 8 ? whole >> 32 << 32 : whole;
-}
+// Of a float64 and of its reciprocal the upper halves alone, with 20 fraction bits.
+static float upper(float a) { return a; }
+static double upper(double a) { return as<double>(bits(a) >> 32 << 32); }
+UNARY(rcp_approx_ftz, upper(flushed(1 / flushed(upper(a)))))
 
 // ---- bits -----------------------------------------------------------------------------------------------------------
 BINARY(and, a & b)
@@ -147,10 +149,10 @@ template <class T> static Bits<T> ptx_shr(Bits<T> a, U32 by) {
 template <class T> static Bits<T> ptx_shf_l_wrap(Bits<T> a, Bits<T> b, U32 by) {
     return ptx_shl<T>(b, by & 31) | ptx_shr<T>(a, 32 - (by & 31));
 }
-// `length` bits of a, put into b from bit `first` on.
+// `length` bits of a, put into b from bit `first` on; both are 8 bits.
 template <class T> static Bits<T> ptx_bfi(Bits<T> a, Bits<T> b, U32 first, U32 length) {
-    const Bits<T> mask = ptx_shl<T>(ptx_shl<T>(1, length) - 1, first);
-    return (ptx_shl<T>(a, first) & mask) | (b & ~mask);
+    const Bits<T> mask = ptx_shl<T>(ptx_shl<T>(1, length & 255) - 1, first & 255);
+    return (ptx_shl<T>(a, first & 255) & mask) | (b & ~mask);
 }
 
 // ---- comparisons and choices ----------------------------------------------------------------------------------------
@@ -159,13 +161,15 @@ template <class T> static Bits<T> ptx_bfi(Bits<T> a, Bits<T> b, U32 first, U32 l
         const T a = as<T>(ra), b = as<T>(rb); \
         return HOLDS; \
     }
+// If one is NaN, these are false,
 COMPARISON(eq, a == b)
-COMPARISON(ne, a < b || a > b)  // false if one is NaN, as all of these
+COMPARISON(ne, a < b || a > b)
 COMPARISON(lt, a < b)
 COMPARISON(le, a <= b)
 COMPARISON(gt, a > b)
 COMPARISON(ge, a >= b)
-COMPARISON(equ, !(a < b || a > b))  // true if one is NaN, as all of these
+// and these true.
+COMPARISON(equ, !(a < b || a > b))
 COMPARISON(neu, !(a == b))
 COMPARISON(ltu, !(a >= b))
 COMPARISON(leu, !(a > b))
@@ -177,26 +181,41 @@ template <class T> static Bits<T> ptx_selp(Bits<T> a, Bits<T> b, bool first) { r
 
 // ---- moves and conversions ------------------------------------------------------------------------------------------
 template <class T> static Bits<T> ptx_mov(Bits<T> a) { return a; }
-template <class T> static U64 ptx_mov(std::array<U32, 2> halves) { return (U64)halves[1] << 32 | halves[0]; }
+template <class T> static Bits<T> ptx_mov(std::array<typename Word<sizeof(T) / 2>::type, 2> halves) {
+    return (Bits<T>)halves[1] << 4 * sizeof(T) | halves[0];
+}
 
-// Whole numbers and floats to others; what does not fit wraps around or is rounded to the nearest.
-template <class To, class From> static Bits<To> ptx_cvt(Bits<From> a) { return bits<To>((To)as<From>(a)); }
-template <class To, class From> static Bits<To> ptx_cvt_rn(Bits<From> a) { return bits<To>((To)as<From>(a)); }
-// A float cut to a whole number: one that is too large is the largest, NaN is 0.
-template <class To, class From> static Bits<To> ptx_cvt_rzi(Bits<From> ra) {
+// A whole number to another, which wraps around.
+template <class To, class From> static Signed<To> ptx_cvt(Bits<From> a) {
+    static_assert(WHOLE<To> && WHOLE<From>, "");
+    return (To)as<From>(a);
+}
+// To a float, rounded to the nearest.
+template <class To, class From> static Bits<To> ptx_cvt_rn(Bits<From> a) {
+    static_assert(!WHOLE<To>, "");
+    return bits<To>((To)as<From>(a));
+}
+// A float cut to a whole number of 32 bits, or to a float: one that is too large is the largest, NaN is 0.
+template <class To, class From> static Signed<To> ptx_cvt_rzi(Bits<From> ra) {
     const From a = as<From>(ra);
     if constexpr (WHOLE<To>) {
-        const double bits_of_it = 8 * sizeof(To), least = SIGNED<To> ? -exp2(bits_of_it - 1) : 0;
-        if (a != a) return 0;
-        return a <= least ? (To)least : a >= exp2(bits_of_it - SIGNED<To>) ? (To)~(To)least : (To)a;
+        static_assert(sizeof(To) == 4 && sizeof(From) == 4, "");  // others make another number of NaN
+        const double least = SIGNED<To> ? -0x1p31 : 0, beyond = SIGNED<To> ? 0x1p31 : 0x1p32;
+        return a != a ? (To)0 : a <= least ? (To)least : a >= beyond ? (To)~(To)least : (To)a;
+    } else {
+        return bits<To>((To)trunc(a));
     }
-    return bits<To>((To)trunc(a));
 }
-template <class To, class> static Bits<To> ptx_cvt_rmi(Bits<To> a) { return bits<To>((To)floor(as<To>(a))); }
-template <class To, class> static Bits<To> ptx_cvt_rni(Bits<To> a) { return bits<To>((To)nearbyint(as<To>(a))); }
-template <class To, class> static Bits<To> ptx_cvt_sat(Bits<To> a) {  // to between 0 and 1; NaN is 0
-    return bits<To>(as<To>(a) > 0 ? lesser(as<To>(a), (To)1) : (To)0);
-}
+// A float to one that is whole, the next one below or the nearest; or to between 0 and 1, NaN to 0.
+#define TO_A_FLOAT(NAME, VALUE) \
+    template <class To, class From> static Bits<To> ptx_cvt_##NAME(Bits<From> ra) { \
+        static_assert(!WHOLE<To> && std::is_same<To, From>::value, ""); \
+        const From a = as<From>(ra); \
+        return bits<To>((To)(VALUE)); \
+    }
+TO_A_FLOAT(rmi, floor(a))
+TO_A_FLOAT(rni, nearbyint(a))
+TO_A_FLOAT(sat, a > 0 ? lesser(a, (From)1) : 0)
 struct BF16X2 {
     U32 halves;
 };
@@ -212,32 +231,45 @@ template <class To, class From> static U32 ptx_cvt_rn(U32 upper, U32 lower) {
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 // Global memory, a thread's own and parameters have the host's addresses. Shared memory is a window of its own, whose
-// addresses begin at 0: `window_taken` bytes of the file's own arrays, then what the launch says.
+// addresses begin at 0: `window_taken` bytes of the kernel's own arrays, then what the launch says.
 static const U32 WINDOW = 227 << 10;  // bytes
 __shared__ alignas(1024) char window[WINDOW] = {};
+static U32 window_taken;
 
 // tell() what is wrong with a launch, if nothing else was wrong before.
 #define WRONG(...) do { if (!failure[0]) tell(__VA_ARGS__); } while (0)
 
-// A block of more threads than __launch_bounds__ says does not start.
-static void at_most(unsigned threads) {
-    const unsigned given = blockDim.x * blockDim.y * blockDim.z;
+// Whether a kernel starts: with so many bytes of its own, and no more threads than __launch_bounds__ says.
+static bool starts(U32 taken, U32 threads) {
+    const U32 given = blockDim.x * blockDim.y * blockDim.z;
+    window_taken = taken;
     if (given > threads) WRONG("a block of %u threads, and its bounds are %u", given, threads);
+    if (taken + dynamic_shared_size > WINDOW) WRONG("%zu bytes of shared memory", taken + dynamic_shared_size);
+    return !failure[0];
 }
 
+// Where in the .cu an instruction comes from: the last argument of those that may go wrong, which is never written down.
+struct Place {
+    const char* file;
+    int line;
+};
+#define HERE Place place = {__builtin_FILE(), __builtin_LINE()}
+
 // What is wrong with an access is told apart from it: these stand thousands of times in a kernel.
-static __attribute__((noinline, cold)) char* no_place(U64 address, U32 bytes, int line) {
-    if (address % bytes) WRONG("line %d: %u bytes at an address that is no multiple", line, bytes);
-    WRONG("line %d: %u bytes of shared memory at %zu, and the block has %zu", line, bytes, (size_t)address,
+static __attribute__((noinline, cold)) void not_aligned(U32 bytes, Place place) {
+    WRONG("%s:%d: %u bytes at an address that is no multiple", place.file, place.line, bytes);
+}
+static __attribute__((noinline, cold)) char* outside(U32 address, Place place) {
+    WRONG("%s:%d: shared memory at %u, and the block has %zu", place.file, place.line, address,
           window_taken + dynamic_shared_size);
     return window;
 }
-static char* in_window(U32 address, U32 bytes, int line) {
-    const bool there = (U64)address + bytes <= lesser<U64>(window_taken + dynamic_shared_size, WINDOW);
-    return there && address % bytes == 0 ? window + address : no_place(address, bytes, line);
+static char* in_window(U32 address, U32 bytes, Place place) {
+    if (address % bytes) not_aligned(bytes, place);
+    return (U64)address + bytes <= window_taken + dynamic_shared_size ? window + address : outside(address, place);
 }
-static char* in_memory(U64 address, U32 bytes, int line) {
-    if (address % bytes) no_place(address, bytes, line);
+static char* in_memory(U64 address, U32 bytes, Place place) {
+    if (address % bytes) not_aligned(bytes, place);
     return (char*)address;
 }
 
@@ -249,32 +281,39 @@ template <class V> static V loaded(const char* place) {
 template <class V> static void store(char* place, V value) { memcpy(place, &value, sizeof value); }
 
 // Of one number, of two or of four side by side, whose address is a multiple of all their bytes.
-#define LOAD(NAME, VALUE, ADDRESS, PLACE) \
-    template <class T> static VALUE ptx_ld_##NAME(ADDRESS address, int line = __builtin_LINE()) { \
-        return loaded<VALUE>(PLACE(address, sizeof(VALUE), line)); \
-    }
-#define STORE(NAME, VALUE, ADDRESS, PLACE) \
-    template <class T> static void ptx_st_##NAME(ADDRESS address, VALUE value, int line = __builtin_LINE()) { \
-        store(PLACE(address, sizeof(VALUE), line), value); \
-    }
 template <class T> using Two = std::array<Bits<T>, 2>;
 template <class T> using Four = std::array<Bits<T>, 4>;
-#define SPACE(NAME, ADDRESS, PLACE) \
-    LOAD(NAME, Bits<T>, ADDRESS, PLACE) \
-    LOAD(NAME##_v4, Four<T>, ADDRESS, PLACE) \
-    STORE(NAME, Bits<T>, ADDRESS, PLACE) \
-    STORE(NAME##_v2, Two<T>, ADDRESS, PLACE) \
-    STORE(NAME##_v4, Four<T>, ADDRESS, PLACE)
-SPACE(global, U64, in_memory)
-SPACE(global_nc, U64, in_memory)  // through the cache of what nobody writes
-SPACE(local, U64, in_memory)
-SPACE(param, U64, in_memory)
-SPACE(shared, U32, in_window)
+#define LOAD(NAME, VALUE, ADDRESS, IN) \
+    template <class T> static VALUE ptx_ld_##NAME(ADDRESS address, HERE) { \
+        return loaded<VALUE>(IN(address, sizeof(VALUE), place)); \
+    }
+#define STORE(NAME, VALUE, ADDRESS, IN) \
+    template <class T> static void ptx_st_##NAME(ADDRESS address, VALUE value, HERE) { \
+        store(IN(address, sizeof(VALUE), place), value); \
+    }
+LOAD(global, Signed<T>, U64, in_memory)
+LOAD(global_v4, Four<T>, U64, in_memory)
+LOAD(global_nc, Signed<T>, U64, in_memory)  // through the cache of what nobody writes
+LOAD(global_nc_v4, Four<T>, U64, in_memory)
+STORE(global, Bits<T>, U64, in_memory)
+STORE(global_v2, Two<T>, U64, in_memory)
+STORE(global_v4, Four<T>, U64, in_memory)
+LOAD(shared, Signed<T>, U32, in_window)
+LOAD(shared_v4, Four<T>, U32, in_window)
+STORE(shared, Bits<T>, U32, in_window)
+STORE(shared_v4, Four<T>, U32, in_window)
+LOAD(local, Signed<T>, U64, in_memory)
+STORE(local, Bits<T>, U64, in_memory)
+LOAD(param, Signed<T>, U64, in_memory)
+STORE(param, Bits<T>, U64, in_memory)
 template <class T> static U64 ptx_cvta_to_global(U64 address) { return address; }
 
 // ---- barriers and shuffles ------------------------------------------------------------------------------------------
-static void ptx_bar_sync(U32, int line = __builtin_LINE()) { wait_at(AT_BLOCK_BARRIER, 0, line); }
-static void ptx_bar_warp_sync(U32 mask, int line = __builtin_LINE()) { wait_at(AT_WARP_BARRIER, mask, line); }
+static void ptx_bar_sync(U32 barrier, HERE) {
+    if (barrier) WRONG("%s:%d: barrier %u, and only 0 is known here", place.file, place.line, barrier);
+    wait_at(AT_BLOCK_BARRIER, 0, place.line);
+}
+static void ptx_bar_warp_sync(U32 mask, HERE) { wait_at(AT_WARP_BARRIER, mask, place.line); }
 
 // The value of another lane, if it is within the segment: `limits` says, from bit 8 on, which bits of a lane's number
 // name its segment, and in the lower 5 the segment's last lane (for .up its first). Else the lane's own, and false.
@@ -285,12 +324,12 @@ struct Exchanged {
 static void take(Exchanged from, U32& value, bool& inside) { value = from.value, inside = from.inside; }
 #define SHUFFLE(NAME, SOURCE, INSIDE) \
     template <class T> static Exchanged ptx_shfl_sync_##NAME( \
-        U32 value, U32 by, U32 limits, U32 mask, int line = __builtin_LINE()) { \
+        U32 value, U32 by, U32 limits, U32 mask, HERE) { \
         const int segment = limits >> 8 & 31, last = (lane() & segment) | (limits & 31 & ~segment); \
         const int source = SOURCE; \
         const bool inside = INSIDE; \
         static_assert(sizeof(T) == sizeof(U32), ""); \
-        return {exchange(mask, value, inside ? source : lane(), line), inside}; \
+        return {exchange(mask, value, inside ? source : lane(), place.line), inside}; \
     }
 SHUFFLE(bfly, lane() ^ (by & 31), source <= last)
 SHUFFLE(idx, (lane() & segment) | (by & 31 & ~segment), source <= last)
@@ -298,12 +337,13 @@ SHUFFLE(down, lane() + (by & 31), source <= last)
 SHUFFLE(up, lane() - (by & 31), source >= last)
 
 // ---- copies that are under way --------------------------------------------------------------------------------------
-static void ptx_cp_async_cg_shared_global(U32 to, U64 from, U32 bytes, U32 read, int line = __builtin_LINE()) {
-    if (bytes != COPIED || (read && read != COPIED)) WRONG("line %d: a copy reads %u of %u bytes", line, read, bytes);
-    start_copy(in_window(to, COPIED, line), read ? in_memory(from, COPIED, line) : nullptr);
+static void ptx_cp_async_cg_shared_global(U32 to, U64 from, U32 bytes, U32 read, HERE) {
+    if (bytes != COPIED || (read && read != COPIED))
+        WRONG("%s:%d: a copy reads %u of %u bytes", place.file, place.line, read, bytes);
+    start_copy(in_window(to, COPIED, place), read ? in_memory(from, COPIED, place) : nullptr);
 }
-static void ptx_cp_async_ca_shared_global(U32 to, U64 from, U32 bytes, U32 read, int line = __builtin_LINE()) {
-    ptx_cp_async_cg_shared_global(to, from, bytes, read, line);
+static void ptx_cp_async_ca_shared_global(U32 to, U64 from, U32 bytes, U32 read, HERE) {
+    ptx_cp_async_cg_shared_global(to, from, bytes, read, place);
 }
 static void ptx_cp_async_commit_group() { close_copy_group(); }
 static void ptx_cp_async_wait_group(U32 pending) { land_copies(pending); }
@@ -311,11 +351,11 @@ static void ptx_cp_async_wait_group(U32 pending) { land_copies(pending); }
 // ---- a warp's matrices ----------------------------------------------------------------------------------------------
 // Lane l hands the address of row l % 8 of matrix l / 8: 8 numbers of 16 bits. It gets, of row l / 4 of each matrix,
 // numbers 2 (l % 4) and the next; with .trans, of column l / 4, those of rows 2 (l % 4) and the next.
-template <bool TRANSPOSED> static std::array<U32, 4> load_matrices(U32 address, int line) {
-    const unsigned slot = hand_out(~0u, address, line);
+template <bool TRANSPOSED> static std::array<U32, 4> load_matrices(U32 address, Place place) {
+    const unsigned slot = hand_out(~0u, address, place.line);
     const auto number = [&](int matrix, int row, int column) -> U32 {
         const U32 at = handed_out<U32>(8 * matrix + row, slot);
-        return *(const U16*)(in_window(at, 16, line) + 2 * column);
+        return *(const U16*)(in_window(at, 16, place) + 2 * column);
     };
     std::array<U32, 4> got;
     for (int m = 0; m < 4; ++m) {
@@ -324,13 +364,11 @@ template <bool TRANSPOSED> static std::array<U32, 4> load_matrices(U32 address, 
     }
     return got;
 }
-template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_shared(
-    U32 address, int line = __builtin_LINE()) {
-    return load_matrices<false>(address, line);
+template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_shared(U32 address, HERE) {
+    return load_matrices<false>(address, place);
 }
-template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_trans_shared(
-    U32 address, int line = __builtin_LINE()) {
-    return load_matrices<true>(address, line);
+template <class T> static std::array<U32, 4> ptx_ldmatrix_sync_aligned_m8n8_x4_trans_shared(U32 address, HERE) {
+    return load_matrices<true>(address, place);
 }
 
 // d = a b + c, with a (16, K), b (K, 8), c and d (16, 8), all in registers of a warp's lanes. EACH numbers are in a
@@ -360,11 +398,13 @@ template <int K, int EACH> static std::array<U32, 4> multiply_matrices(
 }
 struct TF32;
 struct BF16;
-template <class, class, class, class> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k8_row_col(
-    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line = __builtin_LINE()) {
-    return multiply_matrices<8, 1>(a, b, c, line);
+template <class D, class A, class B, class C> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k8_row_col(
+    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, HERE) {
+    static_assert(std::is_same<std::tuple<D, A, B, C>, std::tuple<F32, TF32, TF32, F32>>::value, "");
+    return multiply_matrices<8, 1>(a, b, c, place.line);
 }
-template <class, class, class, class> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k16_row_col(
-    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, int line = __builtin_LINE()) {
-    return multiply_matrices<16, 2>(a, b, c, line);
+template <class D, class A, class B, class C> static std::array<U32, 4> ptx_mma_sync_aligned_m16n8k16_row_col(
+    std::array<U32, 4> a, std::array<U32, 2> b, std::array<U32, 4> c, HERE) {
+    static_assert(std::is_same<std::tuple<D, A, B, C>, std::tuple<F32, BF16, BF16, F32>>::value, "");
+    return multiply_matrices<16, 2>(a, b, c, place.line);
 }

@@ -15,21 +15,24 @@ from __future__ import annotations
 import math
 import os
 import re
+from typing import NamedTuple
 
 BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}  # of a type, by its bits
 SPECIAL = {"tid": "threadIdx", "ntid": "blockDim", "ctaid": "blockIdx", "nctaid": "gridDim"}
 WITHOUT_RESULT = ("st.", "bar.", "cp.")  # instructions that write no register
 ALIGNED = 16  # bytes, of which the launch's shared memory begins at a multiple
+MAX_THREADS = 1024  # of a block whose kernel has no bounds
 
 _PASSED_OVER = re.compile(
     r"//.*|\.(?:version|target|address_size|file)\s.*|\.section[^}]*\}|\.(?:visible|weak)\b|\.pragma.*?;"
-    r"|\.loc\s+\d+ 0 .*"  # a line that is none
+    r"|\.loc\s+\d+ 0 .*"  # line 0: the compiler knows none
 )
 _FUNCTION = re.compile(
     r"\.(?P<kind>entry|func)\s*(?:\((?P<result>[^)]*)\))?\s*(?P<name>\w+)\s*\((?P<parameters>[^)]*)\)"
     r"(?P<directives>[^{;]*)(?:;|\{(?P<body>.*?)\n\})",
     re.DOTALL,
 )
+_BOUNDS = re.compile(r"(?:\.maxntid (?P<x>\d+)(?:, (?P<y>\d+))?(?:, (?P<z>\d+))?)? ?(?:\.minnctapersm \d+)?")
 _STATEMENT = re.compile(r"(?P<line>#line .*)|(?P<label>[$\w]+):|[{}]|(?P<code>[^\s{};][^;]*);|\s+")
 _VARIABLE = re.compile(
     r"(?:\.extern )?\.(?P<space>shared|global|local|param) (?:\.align (?P<align>\d+) )?\.(?P<type>\w+) (?P<name>\w+)"
@@ -39,11 +42,12 @@ _REGISTERS = re.compile(r"\.reg \.(?P<type>\w+) %?(?P<name>\w+)(?:<(?P<count>\d+
 _CALL = re.compile(r"call(?:\.uni)? \((?P<result>[^)]*)\), (?P<name>\w+), \((?P<arguments>[^)]*)\)")
 _INSTRUCTION = re.compile(r"(?:@(?P<unless>!?)%(?P<guard>\w+) )?(?P<opcode>[\w.]+)(?: (?P<operands>.*))?")
 _OPERAND = re.compile(r"\{[^}]*\}|\[[^\]]*\]|[^,\s]+")
+_NAME = re.compile(r"[A-Za-z_$][\w$]*")
 _TYPE = re.compile(r"[subf](?:8|16|32|64)|pred|bf16|bf16x2|tf32")
 
 
-def translated(ptx: str) -> tuple[str, str]:
-    """C++ to stand before ptx.h, which says where shared memory is laid out, and C++ to stand behind it.
+def translated(ptx: str) -> str:
+    """C++ to stand behind ptx.h.
 
     Of each kernel there is `entry_NAME(void** arguments)`, as `host` calls it. What goes wrong in a line of PTX is said
     to go wrong in the line of the `.cu` that it comes from.
@@ -55,48 +59,63 @@ def translated(ptx: str) -> tuple[str, str]:
     files = {number: os.path.relpath(path) for number, path in re.findall(r'\.file\s+(\d+) "(.*?)"', ptx)}
     text = _PASSED_OVER.sub("", ptx)
     text = re.sub(r"\.loc\s+(\d+) (\d+).*", lambda at: f'#line {at[2]} "{files[at[1]]}"\n', text)
-    written, end = [], 0
+    everywhere = _window(_FUNCTION.sub("", text), 0)  # what stands in shared memory for all kernels of a file
+    written, end = everywhere.addresses.copy(), 0
     for function in _FUNCTION.finditer(text):
-        written += [_statements(text[end : function.start()]), _function(function)]
+        written += [_statements(text[end : function.start()]), _function(function, everywhere)]
         end = function.end()
-    return _window(text), "\n".join([*written, _statements(text[end:])])
+    return "\n".join([*written, _statements(text[end:])])
 
 
-def _window(text: str) -> str:
-    """Where each array in shared memory begins, and where that of the launch's size does."""
-    lines, taken, dynamic = [], 0, []
+class _Window(NamedTuple):
+    """Arrays in shared memory: where each begins, in C++; bytes; and the name and alignment of those of no size."""
+
+    addresses: list[str]
+    taken: int
+    dynamic: list[tuple[str, int]]
+
+
+def _window(text: str, taken: int) -> _Window:
+    """Those that are declared in a text, behind what is taken already."""
+    addresses, dynamic = [], []
     for variable in re.findall(r"\.shared\s[^;]*", text):
         found = _match(_VARIABLE, " ".join(variable.split()))
+        align = int(found["align"] or _bytes(found["type"]))
         if found["length"] == "":
-            dynamic.append(found["name"])
+            dynamic.append((found["name"], align))
             continue
-        taken = _up(taken, int(found["align"]))
-        lines.append(f"static const unsigned at_{found['name']} = {taken};")
+        taken = _up(taken, align)
+        addresses.append(f"static const U32 at_{found['name']} = {taken};")
         taken += _size(found)
-    taken = _up(taken, ALIGNED)
-    lines += [f"static const unsigned at_{name} = {taken};" for name in dynamic]
-    return "\n".join([*lines, f"static const unsigned window_taken = {taken};  // bytes"])
+    return _Window(addresses, taken, dynamic)
 
 
 def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-def _function(function: re.Match) -> str:
+def _function(function: re.Match, everywhere: _Window) -> str:
     """A kernel, or a function that one calls; every parameter of PTX is memory, and its name an address."""
     names = [each.split()[-1].split("[")[0] for each in function["parameters"].split(",") if each.strip()]
-    if function["kind"] == "entry":
-        head = f'extern "C" __attribute__((visibility("default"))) void entry_{function["name"]}(void** arguments)'
-        inside = [f"const U64 at_{name} = (U64)arguments[{i}];" for i, name in enumerate(names)]
-        bounds = re.search(r"\.maxntid (\d+), (\d+), (\d+)", function["directives"])
-        inside += [f"at_most({math.prod(map(int, bounds.groups()))});"] if bounds else []
-    else:
-        results = [each.split()[-1] for each in (function["result"] or "").split(",") if each.strip()]
+    results = [each.split()[-1] for each in (function["result"] or "").split(",") if each.strip()]
+    if function["kind"] == "func":
         head = f"static void call_{function['name']}({', '.join(f'U64 at_{name}' for name in [*results, *names])})"
-        inside = []
-    if function["body"] is None:
-        return f"{head};"
-    return "\n".join([f"{head} {{", *inside, _statements(function["body"]), "}"])
+        if function["body"] is None:
+            return f"{head};"
+        return "\n".join([f"{head} {{", _statements(function["body"]), "}"])
+    own = _window(function["body"], everywhere.taken)
+    taken = _up(own.taken, max([ALIGNED, *(align for _, align in everywhere.dynamic)]))
+    bounds = _match(_BOUNDS, " ".join(function["directives"].split()))
+    threads = math.prod(int(bounds[axis] or 1) for axis in "xyz") if bounds["x"] else MAX_THREADS
+    return "\n".join([
+        f'extern "C" __attribute__((visibility("default"))) void entry_{function["name"]}(void** arguments) {{',
+        *own.addresses,
+        *(f"static const U32 at_{name} = {taken};" for name, _ in everywhere.dynamic),
+        f"if (!starts({taken}, {threads})) return;",
+        *(f"const U64 at_{name} = (U64)arguments[{i}];" for i, name in enumerate(names)),
+        _statements(function["body"]),
+        "}",
+    ])  # fmt: skip
 
 
 def _statements(text: str) -> str:
@@ -169,13 +188,15 @@ def _operand(written: str) -> str:
         return f"{{{', '.join(map(_operand, _OPERAND.findall(written[1:-1])))}}}"
     if written[0] == "[":
         return " + ".join(map(_operand, written[1:-1].split("+")))
-    if special := re.fullmatch(r"%(\w+)\.([xyz])", written):
+    if special := re.fullmatch(rf"%({'|'.join(SPECIAL)})\.([xyz])", written):
         return f"{SPECIAL[special[1]]}.{special[2]}"
-    if written[0] == "%":
+    if re.fullmatch(r"%\w+", written):
         return written[1:]
     if bits := re.fullmatch(r"0[fd]([0-9A-Fa-f]+)", written):
         return f"0x{bits[1]}"  # of a float, as it is in a register
-    return written if re.fullmatch(r"-?\d+", written) else f"at_{written}"
+    if re.fullmatch(r"-?(?:0x[0-9A-Fa-f]+|\d+)", written):
+        return written
+    return f"at_{_match(_NAME, written)[0]}"
 
 
 def _bytes(ptx_type: str) -> int:
