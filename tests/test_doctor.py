@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -96,6 +97,53 @@ def test_a_rule_waits_for_its_evidence():
     assert doctor.diagnose(doctor.Chart(settings, rows)).diagnosis == "collapse"
 
 
+QUARTER = "a new run with --lr-g 5e-05 --lr-d 5e-05"
+FLAT = [1.0] * 8  # distances of a run's first two thirds, of twelve visits
+MORE = "to stop here, or a new run with more pictures (--data)"
+
+
+@pytest.mark.parametrize(
+    ("given", "measures", "diagnosis", "advice"),
+    [
+        # black and white pictures are no sign of illness where the real ones are
+        ("", {"saturation": [0.5], "saturation.real": [0.1]}, "exploding", QUARTER),
+        ("", {"saturation": [0.5], "saturation.real": [0.4]}, None, None),
+        # two visits in a row
+        ("", {"diversity": [0.5, 0.1, 0.1]}, "collapse", "a new run with --lr-g 5e-05"),
+        ("", {"diversity": [0.5, 0.1]}, None, None),
+        ("", {"diversity": [0.1, 0.5]}, None, None),
+        # what differs from the preset is to blame first, and then what is known to help
+        ("--lr-d 1e-3 --label-smoothing 0", {"lead": [0.01]}, "discriminator won", "a new run with --lr-d 0.0002"),
+        ("--label-smoothing 0", {"lead": [0.01]}, "discriminator won", "a new run with --label-smoothing 0.1"),
+        ("", {"lead": [0.01]}, "discriminator won", "a new run with --lr-d 5e-05"),
+        ("--lr-g 1e-3", {"g_loss": [0.05]}, "discriminator lost", "a new run with --lr-g 0.0002"),
+        ("", {"g_loss": [0.05]}, "discriminator lost", "a new run with --lr-d 0.0008"),
+        # most of three visits, and not while the distance falls
+        ("", {"swing": [0.3, 0.1, 0.3]}, "oscillation", QUARTER),
+        ("", {"swing": [0.1, 0.1, 0.3]}, None, None),
+        ("--beta1 0.9", {"swing": [0.3] * 3}, "oscillation", "a new run with --beta1 0.5"),
+        ("", {"swing": [0.3] * 12, "distance": FLAT + [0.9] * 4}, "learning well", "letting it go on"),
+        ("", {"swing": [0.3] * 12, "distance": FLAT + [1.0] * 4}, "oscillation", QUARTER),
+        # five visits in a third
+        ("", {"distance": [1.0] * 12}, None, None),
+        ("", {"distance": [1.0] * 15}, "no longer improving", MORE),
+        ("--lr-g 1e-5", {"distance": [1.0] * 15}, "no longer improving", "a new run with --lr-g 0.0002"),
+        # the worst of those that hold
+        ("", {"d_loss": [18.0] * 2, "diversity": [0.1] * 2}, "exploding", QUARTER),
+        ("", {"diversity": [0.1] * 2, "lead": [0.01] * 2}, "collapse", "a new run with --lr-g 5e-05"),
+        ("", {"lead": [0.01], "g_loss": [0.05]}, "discriminator won", "a new run with --lr-d 5e-05"),
+        ("", {"g_loss": [0.05] * 3, "swing": [0.3] * 3}, "discriminator lost", "a new run with --lr-d 0.0008"),
+        ("", {"swing": [0.3] * 15, "distance": [1.0] * 15}, "oscillation", QUARTER),
+    ],
+)
+def test_a_rule_by_hand(given, measures, diagnosis, advice):
+    """From these options and measures, visit by visit, follow this diagnosis, if any, and this advice."""
+    visits = [dict(zip(measures, values, strict=True)) for values in zip(*measures.values(), strict=True)]
+    rows = [{"step": 200 * i, "measures": visit} for i, visit in enumerate(visits, 1)]
+    note = doctor.diagnose(doctor.Chart(options.new_settings(options.parse(given.split())), rows))
+    assert (note and note.diagnosis, note and note.advice) == (diagnosis, advice)
+
+
 # ---- a visit -----------------------------------------------------------------
 
 
@@ -138,6 +186,14 @@ def test_a_visit_is_of_its_step():
     game.step(batches.batch(32))
     run.log(run.rows()[-1] | {"step": 33, "d_loss": 100.0, "d_real": 0.0})
     assert conclude().facts["measures"] == expected
+
+
+@pytest.mark.parametrize(("count", "compared"), [(96, 64), (48, 48)])
+def test_how_many_pictures_are_compared(count, compared):
+    """64, where two batches of 48 have more; as many as an epoch has, where that is fewer."""
+    settings = options.new_settings(options.parse([*TINY, "--batch-size", "48"]))
+    batches = Batches(faces.draw(count, 16, "RGB", 0), settings, REFERENCE)
+    assert len(doctor.Doctor(SimpleNamespace(settings=settings), batches, None).real) == compared
 
 
 def test_what_a_person_is_told(capsys, monkeypatch):
@@ -218,6 +274,39 @@ def test_the_distance_tells_what_a_person_sees(seed):
     assert vitals.distance(real, real) == 0
     near = vitals.distance(others, real)
     assert 0 < near < min(vitals.distance(pictures, real) for pictures in worse.values())
+
+
+def test_the_distance_by_hand(seed):
+    """The docstring, patch by patch, from the same places and directions; the pictures drawn have less contrast."""
+    fakes, real = 0.3 * images(seed, (5, 32, 32, 3)) + 0.2, images(seed + 1, (5, 32, 32, 3))
+
+    def scales(x):
+        coarse = x.astype(np.float64).reshape(5, 16, 2, 16, 2, 3).mean((2, 4))
+        return x - np.kron(coarse, np.ones((1, 2, 2, 1))), coarse
+
+    random, found = np.random.default_rng(0), []
+    for fake, true in zip(scales(fakes), scales(real), strict=True):
+        mean, std = true.mean((0, 1, 2)), true.std((0, 1, 2))
+        places = random.integers(0, true.shape[1] - 7 + 1, (64, 2))
+        directions = random.standard_normal((7 * 7 * 3, 64)).astype(np.float32).T
+        patches = [
+            np.array([((x[i : i + 7, j : j + 7] - mean) / std).ravel() for x in pictures for i, j in places])
+            for pictures in (fake, true)
+        ]
+        for direction in directions:
+            a, b = (np.sort(rows @ (direction / np.linalg.norm(direction))) for rows in patches)
+            found.append(np.abs(a - b).mean())
+    assert vitals.distance(fakes, real) == pytest.approx(np.mean(found), rel=1e-4)
+
+
+def test_the_scales_add_up(seed):
+    """From the coarsest on, each doubled and added to the next finer one: the picture again."""
+    x = images(seed, (2, 64, 64, 3))
+    *finer, whole = vitals._scales(x)
+    assert [scale.shape[1] for scale in (*finer, whole)] == [64, 32, 16]
+    for scale in reversed(finer):
+        whole = whole.repeat(2, 1).repeat(2, 2) + scale
+    np.testing.assert_allclose(whole, x, rtol=0, atol=8 * EPS)
 
 
 def test_dead_units_and_saturation_by_hand():

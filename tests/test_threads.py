@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
+import shutil
 import threading
 import time
 from pathlib import Path
@@ -81,6 +83,15 @@ def test_every_index_once(count, indices, grain):
 
     threads.share(part, indices, 1, grain=grain)
     assert seen.tolist() == [1] * indices
+
+
+@pytest.mark.parametrize(("indices", "grain"), [(1000, 300), (10, 9), (7, 100), (7, 1)])
+def test_no_more_parts_than_grains(indices, grain):
+    """What holds a few grains of work, the last perhaps a part of one, is divided into as many parts at most."""
+    threads.use_threads(2)
+    parts = []
+    threads.share(lambda first, last: parts.append((first, last)), indices, grain=grain)
+    assert len(parts) <= math.ceil(indices / grain)
 
 
 def test_threads_work_at_the_same_time():
@@ -189,6 +200,18 @@ def test_no_more_threads_than_asked_for():
     assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
+def test_whoever_still_calls_an_old_team_works_alone():
+    """Its helpers have left and are not waited for: the work is done, once, by the thread that calls."""
+    threads.use_threads(3)
+    old, workers = threads._team, []
+    threads.use_threads(2)
+    caller = threading.Thread(target=old.work, args=(lambda: workers.append(threading.current_thread()),), daemon=True)
+    caller.start()
+    caller.join(timeout=10)
+    assert not caller.is_alive()
+    assert workers == [caller]
+
+
 def test_as_many_threads_as_cpus(monkeypatch):
     """Those that the process may use, not those that the machine has."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5, 8}, raising=False)
@@ -260,3 +283,25 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(kernels.DeviceError, match=r"cpu: .*file/minigan/numba/.* \(Not a directory\): set XDG"):
         threads._use_cache()
+
+
+@pytest.mark.parametrize("name", ["lanes.py", "conv2d/sizes.py"])
+def test_an_edited_source_has_a_cache_of_its_own(name, tmp_path, monkeypatch):
+    """A byte of any source changed: compiled kernels are kept in another folder; changed back: in the same again."""
+    folder = tmp_path / "kernels"
+    shutil.copytree(Path(threads.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(threads, "__file__", str(folder / "threads.py"))
+    before, text = threads._cache(), (folder / name).read_bytes()
+    (folder / name).write_bytes(text[:-1] + b" ")
+    assert threads._cache() != before
+    (folder / name).write_bytes(text)
+    assert threads._cache() == before
+
+
+def test_a_cache_that_the_user_chose_stays(tmp_path, monkeypatch):
+    """Where NUMBA_CACHE_DIR names a folder, machine code is kept there, and none is made for it elsewhere."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "chosen")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    threads._use_cache()
+    assert numba.config.CACHE_DIR == "chosen"
+    assert not list(tmp_path.iterdir())
