@@ -30,6 +30,14 @@ def test_backward_adds_to_the_gradient_of_every_leaf():
     np.testing.assert_array_equal(x.grad.numpy(), [4, 6])
 
 
+def test_a_leaf_s_gradient_at_itself_is_one():
+    """backward of a leaf, which no operation has made: dx/dx = 1, and it adds up like any other."""
+    x = leaf([3.0])
+    for times in (1, 2):
+        x.backward()
+        np.testing.assert_array_equal(x.grad.numpy(), [times])
+
+
 def test_grad_touches_no_tensor():
     """grad returns gradients; .grad belongs to backward alone."""
     x = leaf([1.0, 2.0])
@@ -132,6 +140,27 @@ def test_saved_arrays_are_freed_as_the_walk_goes():
     assert saved() is not None  # tanh keeps its input for the backward pass
     loss.backward()
     assert freed == [True]
+
+
+def test_gradients_are_freed_as_the_walk_goes():
+    """One that has gone on to the inputs is held no longer: through 100 operations a walk needs what it does for 10."""
+    x = leaf(np.random.default_rng(0).standard_normal(2**16))
+
+    def needed(operations):
+        results = [x]  # all stay, so that none that is freed makes room
+        for _ in range(operations):
+            results.append(ops.tanh(results[-1]))
+        loss = ops.sum(results[-1])
+        before = tracemalloc.get_traced_memory()[0]
+        tracemalloc.reset_peak()
+        minigan.grad(loss, x)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    tracemalloc.start()
+    try:
+        assert needed(100) < needed(10) + 2 * x.data.nbytes
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_freed_graph_is_refused():

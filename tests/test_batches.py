@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import kernels
 from minigan import batches, options
 from minigan.batches import Ahead, Batches
+from minigan.random import coins, permutation
 
 REFERENCE = kernels.device("reference")
 PICTURES, PER_EPOCH = 14, 3  # three batches of four; two pictures sit out
@@ -56,6 +58,23 @@ def test_batches_are_shuffled_and_mirrored_by_seed_and_step(seed):
     assert (again.batch(4).numpy() != Batches(images, settings(seed + 1), REFERENCE).batch(4).numpy()).any()
 
 
+def test_a_step_s_coins_are_not_its_neighbour_s_shifted(seed):
+    """Of n coins of two steps, moved by a block of four words, half agree, within 5 of their deviations sqrt(n)/2."""
+    count = 4096
+    for step in (0, 7):
+        alike = coins(seed, step, count)[4:] == coins(seed, step + 1, count)[:-4]
+        assert abs(alike.sum() - alike.size / 2) < 5 * math.sqrt(alike.size) / 2
+
+
+def test_an_epoch_s_order_is_not_its_neighbour_s_shifted(seed):
+    """Where pictures come in one epoch says nothing of the next: ranks do not correlate, however they are moved."""
+    count = 4096  # the correlation of n independent ranks has a deviation of 1/sqrt(n - 1)
+    one, other = (np.argsort(permutation(seed, epoch, count)) for epoch in (0, 1))
+    for shift in range(9):
+        kept = count - shift
+        assert abs(np.corrcoef(one[shift:], other[:kept])[0, 1]) < 5 / math.sqrt(kept - 1), shift
+
+
 def test_where_the_pictures_wait_changes_nothing(tmp_path, device, seed):
     """Read ahead from a file, or held on the device: the same bits in each step, in turn, out of turn, after a resume.
 
@@ -92,6 +111,37 @@ def test_the_next_pictures_come_while_the_step_is_computed():
     assert sorted(fetched) == sorted(set(fetched))
     assert max(fetched) <= 8 + batches.AHEAD
     assert threading.current_thread() not in threads
+
+
+def test_no_more_than_the_next_pictures_are_held():
+    """A step's own and AHEAD more: in turn, and after a jump to a later or to an earlier step."""
+    reader = Ahead(lambda step: step)
+    for step in (0, 1, 2, 100, 3):
+        assert reader.fetched(step) == step
+        assert sorted(reader.steps) == list(range(step, step + batches.AHEAD + 1))
+    reader.close()
+
+
+def test_what_nobody_has_begun_is_not_fetched_after_the_end():
+    """Every thread is at work when the reader closes: the steps that wait for one are cancelled, not fetched."""
+    begun, release, fetched = threading.Semaphore(0), threading.Event(), []
+
+    def fetch(step: int) -> None:
+        fetched.append(step)
+        if step not in (0, 1, 100):
+            begun.release()
+            release.wait(timeout=10)
+
+    reader = Ahead(fetch)
+    reader.fetched(0)
+    for _ in range(batches.AHEAD - 1):
+        assert begun.acquire(timeout=60)
+    reader.fetched(100)  # one thread is left for it, and for what comes after it
+    last = reader.steps[100 + batches.AHEAD]
+    last.add_done_callback(lambda _: release.set())  # when it is cancelled: `close` waits for what has been begun
+    reader.close()
+    assert last.cancelled()
+    assert max(fetched) <= 101
 
 
 def test_the_order_of_an_epoch_is_made_once(tmp_path, monkeypatch):

@@ -37,6 +37,23 @@ def test_a_set_is_what_was_written(tmp_path, monkeypatch, count):
     assert stored.digest == cache.digest_of(pictures(count)) != cache.digest_of(pictures(count + 1))
 
 
+def test_kept_pictures_cannot_be_written_on(tmp_path):
+    """They are mapped to be read: who writes on them is refused, and the set stays whole."""
+    kept = written(tmp_path, 3)
+    images = kept.open().images
+    assert not images.flags.writeable
+    with pytest.raises(ValueError, match="read-only"):
+        images[:] = 0
+    assert (kept.open(whole=True).images == pictures(3)).all()
+
+
+def test_a_note_without_its_pixels_is_no_set(tmp_path):
+    """Somebody has removed the large file alone: there is none, and nothing is damaged."""
+    kept = written(tmp_path, 3)
+    kept.pixels.unlink()
+    assert kept.open() is None
+
+
 def test_every_byte_is_watched(tmp_path):
     """One bit turned, in whichever byte of either file, and one byte less: none of it passes."""
     kept = written(tmp_path, 2)

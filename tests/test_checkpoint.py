@@ -65,6 +65,18 @@ def test_a_checkpoint_with_a_flipped_bit_is_refused(tmp_path, arrays):
             checkpoint.load(path)
 
 
+@pytest.mark.parametrize(("kind", "other"), [(b'"F32"', b'"I32"'), (b"[2,6]", b"[6,2]")])
+def test_the_same_bytes_of_another_kind_are_refused(tmp_path, kind, other):
+    """The sum is of dtypes and shapes too: a header that reads the numbers otherwise shows."""
+    path = tmp_path / "1.safetensors"
+    checkpoint.save(path, {"w": np.arange(12, dtype=np.float32).reshape(2, 6)}, STATE)
+    content = path.read_bytes()
+    assert content.count(kind) == 1
+    path.write_bytes(content.replace(kind, other))
+    with pytest.raises(NotWhole, match="its bytes are not those that were written"):
+        checkpoint.load(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"PK\3\4 something else", b"\2\0\0\0\0\0\0\0{}", None])
 def test_another_file_is_no_checkpoint(tmp_path, content):
     """Empty, of another kind, without the state of a run, or not there at all."""

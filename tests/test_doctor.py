@@ -16,6 +16,7 @@ from minigan import doctor, faces, models, nn, options, pictures, report, train,
 from minigan.autograd import Tensor, grad
 from minigan.batches import Batches
 from minigan.losses import discriminator_loss
+from minigan.optim import Adam
 from minigan.reporter import Event
 from minigan.run import Run
 
@@ -341,3 +342,13 @@ def test_gradient_norms_are_the_steps_own(seed, beta1):
     norms = {f"gradient.discriminator.{layer}": math.sqrt(sum(parts)) for layer, parts in squares.items()}
     found = {name: value for name, value in measured.items() if name.startswith("gradient.discriminator")}
     assert found == pytest.approx(norms, rel=1e-5)  # six digits are kept
+
+
+def test_gradients_that_stay_the_same_are_measured_the_same(seed):
+    """m starts at 0; squared_norms divides by what it has seen of its weights: the first norm is that of every step."""
+    g = images(seed, (3, 5))
+    adam = Adam([Tensor(np.zeros((3, 5), np.float32), REFERENCE)], lr=0.1, beta1=0.5)
+    for _ in range(3):
+        adam.step([Tensor(g, REFERENCE)])
+        expected = pytest.approx([(g.astype(np.float64) ** 2).sum()], rel=30 * EPS)  # few roundings, no cancelling
+        assert adam.squared_norms() == expected

@@ -117,6 +117,15 @@ def test_kernels_wait_for_those_that_they_must(emulated, seed, arguments):
     assert bits(repeated.game) == bits(written.game)
 
 
+def test_what_a_kernel_may_only_read_it_does_not_write(emulated):
+    """A launch reads its const array alone and writes the other, over the whole of each; its numbers are no places."""
+    x, found = emulated.array(np.ones(3, np.float32)), []
+    with source.intercepted(lambda launch, arguments, _: found.append(touched(launch, arguments))):
+        y = twice(x)
+    places = [range(a.ctypes.data, a.ctypes.data + 12) for a in (x, y)]
+    assert found == [([places[0]], [places[1]])]
+
+
 def test_half_of_a_step_need_not_wait_for_the_other(emulated):
     """The longest chain of kernels of which each waits for the one before is much shorter than the step."""
     steps, order = begun(emulated, graph=False), Order()

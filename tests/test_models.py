@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -115,6 +116,57 @@ def test_radford64_is_radfords(weightless):
 
     assert {layer.slope for layer in both.generator if isinstance(layer, nn.LeakyRelu)} == {0.0}
     assert {layer.slope for layer in both.discriminator if isinstance(layer, nn.LeakyRelu)} == {0.2}
+
+
+def numbers(preset: str) -> dict:
+    """All that a preset says beside its name and its layers."""
+    found = dataclasses.asdict(PRESETS[preset])
+    assert found.pop("name") == preset
+    del found["architecture"]
+    return found
+
+
+def test_the_presets_numbers_are_their_sources():
+    """What the article's networks were trained with; and Radford's, [torch] where its line says so."""
+    assert numbers("article128") == {
+        "width": 64,
+        "size": 128,  # [article] 128x128
+        "z_dim": 100,  # [article] z has 100 numbers
+        "z": "uniform",  # [article] uniform(-1, 1)
+        "weights": "truncated_normal",  # [article] truncated normal, 0.02
+        "scale_std": 0.0,  # TensorFlow's default: ones
+        "slope": 0.2,  # [article] leaky ReLU 0.2
+        "label_smoothing": 0.1,  # [article] real labels 0.9
+        "lr_g": 0.0002,  # [article]
+        "lr_d": 0.00005,  # [article]
+        "beta1": 0.5,  # [article]
+        "batch_size": 64,  # [article]
+        "epochs": 215,  # [article]
+    }
+    assert numbers("radford64") == {
+        "width": 64,  # [torch] ngf = ndf = 64
+        "size": 64,  # [radford] figure 1
+        "z_dim": 100,  # [radford] figure 1
+        "z": "normal",  # [torch]; [radford] has uniform
+        "weights": "normal",  # [radford] section 4: zero-centred normal, 0.02
+        "scale_std": 0.02,  # [torch] normal(1, 0.02)
+        "slope": 0.2,  # [radford] section 4
+        "label_smoothing": 0.0,  # [torch] real labels 1; [radford] speaks of none
+        "lr_g": 0.0002,  # [radford] section 4
+        "lr_d": 0.0002,  # [radford] section 4: the same
+        "beta1": 0.5,  # [radford] section 4
+        "batch_size": 64,  # [torch]; [radford] has 128
+        "epochs": 25,  # [torch]
+    }
+
+
+def test_tiny32_is_radford64_made_smaller():
+    """What was chosen for a CPU and a few minutes differs, and nothing else; the layers are built alike."""
+    tiny, whole = numbers("tiny32"), numbers("radford64")
+    assert {name for name in whole if tiny[name] != whole[name]} == {
+        *("width", "size", "z_dim", "label_smoothing", "epochs")
+    }
+    assert PRESETS["tiny32"].architecture is PRESETS["radford64"].architecture
 
 
 @pytest.mark.parametrize(

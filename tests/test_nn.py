@@ -114,6 +114,17 @@ def test_batch_norm_averages_what_inference_uses(seed):
     assert (np.abs(together.reshape(-1, 5) - expected) <= bound).all()
 
 
+def test_batch_norm_of_one_row_is_its_shift(seed):
+    """A row is its own mean and varies by 0, so the scale has nothing to scale; the averages stay finite."""
+    random = np.random.default_rng(seed)
+    layer = nn.BatchNorm(5, INIT)
+    layer.scale, layer.shift = tensor(random, (5,)), tensor(random, (5,))
+    x = tensor(random, (1, 5))
+    np.testing.assert_array_equal(layer(x).numpy(), layer.shift.numpy()[None])
+    np.testing.assert_allclose(layer.running_mean.numpy(), 0.1 * x.numpy()[0], rtol=4 * EPS)
+    np.testing.assert_allclose(layer.running_variance.numpy(), 0.9, rtol=4 * EPS)
+
+
 def test_a_network_is_switched_as_a_whole():
     """`train(False)` reaches every layer, and `train()` brings them all back."""
     network = nn.Sequential(nn.BatchNorm(2, INIT), nn.Sequential(nn.BatchNorm(2, INIT)))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kernels.philox import reference
-from minigan.random import STREAMS, Random
+from minigan.random import STREAMS, Random, coins, permutation
 
 ONES = 2**32 - 1
 STATE = np.array([2**31 + 7, 3, ONES - 1, ONES, ONES, 9], np.uint32)  # the third block carries through three words
@@ -112,6 +112,14 @@ def test_a_stream_is_a_position(device):
         assert stream.normal((3, 2)).numpy().tobytes() == drawn[1].numpy().tobytes()
         assert Random(7, "z", device, start + 4).uniform((1,)).numpy() == drawn[2].numpy()
         assert stream.state is state  # which kernels may go on reading
+
+
+def test_streams_are_for_good():
+    """Name by name at its number: a run that a later version goes on with draws what it would have drawn."""
+    names = ("generator weights", "discriminator weights", "z", "fixed z", "order", "mirror", "generate")
+    assert names == STREAMS
+    assert permutation(3, 2, 12).tolist() == [7, 9, 2, 6, 10, 0, 1, 4, 5, 3, 11, 8]
+    assert "".join(map(str, coins(3, 2, 24))) == "100011110111001011110101"
 
 
 def test_element_is_a_word(device):

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from minigan import checkpoint, options
+from minigan import checkpoint, options, pictures
 from minigan.checkpoint import FORMAT, Newer
 from minigan.errors import UserError
 from minigan.run import FIELDS, LOG, Run, free_folder
@@ -108,6 +109,24 @@ def test_a_step_without_a_checkpoint_is_told_of_those_that_have_one(run):
     assert run.checkpoint_at(0).state == {"step": 0}
 
 
+@pytest.mark.parametrize(
+    ("outcome", "said"),
+    [
+        ("done", "any more: put one back"),
+        ("stopped", "any more: put one back"),
+        ("imported", "any more: put one back"),
+        ("diverged", "yet: train it first"),
+        (None, "yet: train it first"),
+    ],
+)
+def test_a_run_without_a_checkpoint_says_whether_it_has_had_one(run, outcome, said):
+    """One that has ended in a way that leaves one has lost it; another has none yet."""
+    if outcome:
+        run.end(outcome)
+    with pytest.raises(UserError, match=f"holds no checkpoint {said}"):
+        Run.open(run.folder).newest_checkpoint()
+
+
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize(("code", "mend"), [(errno.EIO, "mend that"), (errno.ENOSPC, "free the disk")])
 def test_a_disk_that_fails_leaves_the_checkpoint_before(run, monkeypatch, call, code, mend):
@@ -159,6 +178,29 @@ def test_the_first_runs_can_still_be_opened(run):
 
 
 # ---- the log and the samples -------------------------------------------------
+
+
+@pytest.mark.parametrize(("side", "scale"), [(16, 4), (64, 1), (128, 1)])
+def test_small_samples_are_enlarged_and_large_ones_are_as_they_are(run, side, scale):
+    """Up to 64 pixels on a side, by a whole number: each pixel is there."""
+    images = np.linspace(-1, 1, side * side * 3, dtype=np.float32).reshape(1, side, side, 3)
+    with Image.open(run.save_sample(0, images)) as sample:
+        np.testing.assert_array_equal(np.asarray(sample), np.asarray(pictures.grid(images, scale=scale)))
+
+
+def test_the_newest_sample_and_weights_are_named(run):
+    """Of several; and of what is not there, nothing."""
+    assert run.places() == {"folder": run.folder}
+    weights, samples = saved(run, 1, 2), [run.save_sample(step, IMAGES) for step in (1, 2)]
+    run.log(ROW)
+    log = run.folder / "log.jsonl"
+    assert run.places() == {"folder": run.folder, "samples": samples[-1], "weights": weights[-1], "log": log}
+
+
+def test_a_skipped_picture_is_one_line(run):
+    """Whatever its name holds: a line break is escaped."""
+    run.name_skipped([("a\nb.png", "broken"), ("c.png", "empty")])
+    assert (run.folder / "skipped.txt").read_text() == "a\\nb.png: broken\nc.png: empty\n"
 
 
 @pytest.mark.parametrize("rest", ['{"st', '{"step": 40, "d_loss": 0.5}', "", "\0\0\0", "\xe4"])
@@ -264,6 +306,19 @@ def test_a_run_that_was_killed_as_it_began_leaves_its_folder_free(tmp_path):
     assert files(Run.open(folder)) == ["checkpoints/lock", "config.json"]
     with pytest.raises(UserError, match="holds files already"):
         Run.create(folder, SETTINGS, {}, [])
+
+
+def test_of_two_runs_that_begin_in_one_folder_one_is_refused(tmp_path, monkeypatch):
+    """The other one has come between the look whether it is free and the lock: its config.json stays."""
+
+    def free_then_taken(folder):
+        folder.mkdir()
+        (folder / "config.json").write_text("another's")
+
+    monkeypatch.setattr("minigan.run.free_folder", free_then_taken)
+    with pytest.raises(UserError, match="another run has just begun in it"):
+        Run.create(tmp_path / "run", SETTINGS, {}, [])
+    assert (tmp_path / "run/config.json").read_text() == "another's"
 
 
 @pytest.mark.parametrize("name", ["a/b/mine", "notes.tmp", "notes.0123.tmp", "lock", "a/process", "a/checkpoints/lock"])
