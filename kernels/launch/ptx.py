@@ -21,7 +21,6 @@ BYTES = {"8": 1, "16": 2, "32": 4, "64": 8}  # of a type, by its bits
 SPECIAL = {"tid": "threadIdx", "ntid": "blockDim", "ctaid": "blockIdx", "nctaid": "gridDim"}
 WITHOUT_RESULT = ("st.", "bar.", "cp.")  # instructions that write no register
 ALIGNED = 16  # bytes, of which the launch's shared memory begins at a multiple
-MAX_THREADS = 1024  # of a block whose kernel has no bounds
 
 _PASSED_OVER = re.compile(
     r"//.*|\.(?:version|target|address_size|file)\s.*|\.section[^}]*\}|\.(?:visible|weak)\b|\.pragma.*?;"
@@ -106,7 +105,7 @@ def _function(function: re.Match, everywhere: _Window) -> str:
     own = _window(function["body"], everywhere.taken)
     taken = _up(own.taken, max([ALIGNED, *(align for _, align in everywhere.dynamic)]))
     bounds = _match(_BOUNDS, " ".join(function["directives"].split()))
-    threads = math.prod(int(bounds[axis] or 1) for axis in "xyz") if bounds["x"] else MAX_THREADS
+    threads = math.prod(int(bounds[axis] or 1) for axis in "xyz") if bounds["x"] else "MAX_THREADS"
     return "\n".join([
         f'extern "C" __attribute__((visibility("default"))) void entry_{function["name"]}(void** arguments) {{',
         *own.addresses,
