@@ -60,34 +60,31 @@ __device__ long long offset(int n, int i, int j, int height, int width, int chan
 
 // ---- a line of a tile that is a pixel: the window over a picture ------------------------------------------------------
 // What does not change from tap to tap is found out once. Windows have at most 15 rows and columns.
-// Example: in a picture of 32 rows with padding 1 the window at p = 0 has row -1 outside: bit 0 is 0 and bits 1 to 14 are 1.
-// Tap (r, s) meets a pixel if bits r and 16 + s both are 1: one comparison of words a copy, and not four of numbers.
+// Example: in a picture of 32 rows with padding 1 the window at p = 0 has row -1 outside: bit 0 is 1 and bits 1 to 14 are 0.
+// Tap (r, s) meets a pixel if bits r and 16 + s both are 0: one instruction a copy, and not four comparisons of numbers.
 struct Window {
-    const Number* at;  // channel 0 of the pixel that tap (0, 0) meets, which may lie outside the picture
-    unsigned inside;   // bit r: the pixels of row r lie inside; bit 16 + s: those of column s do
+    const Number* at;  // what is copied next, which may lie outside the picture
+    unsigned outside;  // bit r: the pixels of row r lie outside; bit 16 + s: those of column s do; bits 15 and 31 are 1
+    __device__ bool meets(unsigned tap) const { return !(outside & tap); }
 };
 
-// Bits first to last - 1, of 15.
-__device__ unsigned bits(int first, int last) {
-    return (1u << min(max(last, 0), 15)) - 1 & ~((1u << min(max(first, 0), 15)) - 1);
+// All bits of 16 but those from first to last - 1, of the lower 15.
+__device__ unsigned bits_but(int first, int last) {
+    return 0xffff & ~((1u << min(max(last, 0), 15)) - 1) | (1u << min(max(first, 0), 15)) - 1;
 }
 
-// The bits that `inside` must have for tap (r, s). Bit 15, which none has, if the tap is beyond the sum.
+// The bits of a tap: those of its row and of its column, or of none that there is, if the tap is beyond the sum.
 __device__ unsigned bits_of_tap(int r, int s, bool beyond) { return beyond ? 1u << 15 : 1u << r | 1u << (16 + s); }
 
-// Starts to copy COPY channels of the pixels that a tap moves these lines to, `step` numbers from their windows' first.
-// Returns whether they lie inside the picture, in a bit for each copy.
+// Starts to copy COPY channels of the pixels that a tap meets, and moves the windows by so many numbers, to the next ones.
 template <int LINES>
-__device__ unsigned copy_pixels(
-    DepthTile<LINES>& tile, const Window (&windows)[DepthTile<LINES>::COPIES], int step, unsigned bits) {
-    unsigned all_inside = 0;
+__device__ void copy_pixels(
+    DepthTile<LINES>& tile, Window (&windows)[DepthTile<LINES>::COPIES], unsigned tap, int next) {
 #pragma unroll
     for (int u = 0; u < tile.COPIES; ++u) {
-        const bool inside = (windows[u].inside & bits) == bits;
-        copy_async_cached(tile.copied(u), windows[u].at + step, inside);
-        all_inside |= (unsigned)inside << u;
+        copy_async_cached(tile.copied(u), windows[u].at, windows[u].meets(tap));
+        windows[u].at += next;
     }
-    return all_inside;
 }
 
 // So many channels, rounded up to whole copies.
@@ -102,7 +99,8 @@ struct Normaliser {
     float* table;  // (3,channels)
     float slope;
     int channels, first, step, taps, left;
-    template <class Tile> __device__ void operator()(Tile& tile, unsigned inside) {
+    // inside(u): whether the thread's copy u of the tile found its pixel.
+    template <class Tile, class Inside> __device__ void operator()(Tile& tile, Inside inside) {
         const FourColumns columns = four_columns(table, channels, min(first, channels - 4));
         float4 mine[Tile::COPIES];  // all are loaded before one is waited for
 #pragma unroll
@@ -110,7 +108,7 @@ struct Normaliser {
 #pragma unroll
         for (int u = 0; u < Tile::COPIES; ++u) {
             mine[u] = normalise_four(mine[u], columns, slope);
-            if (inside >> u & 1) *reinterpret_cast<float4*>(tile.copied(u)) = mine[u];
+            if (inside(u)) *reinterpret_cast<float4*>(tile.copied(u)) = mine[u];
         }
         if (--left) return;
         left = taps;
@@ -118,10 +116,11 @@ struct Normaliser {
     }
 };
 
-// All tiles of a sum whose a is pixels, of which `pending` is still to be done, by a thread's normaliser.
-template <class Tiles, class Fill>
+// All tiles of a sum whose a is pixels, those that these windows meet, of which `pending` is still to be done, by a thread's
+// normaliser. fill returns the tap's bits.
+template <class Tiles, class Windows, class Fill>
 __device__ void multiply_pixels(
-    Tiles* stages, int tiles, Fill fill, Sums& sum, Normaliser normaliser, int pending,
+    Tiles* stages, int tiles, Fill fill, Sums& sum, const Windows& windows, Normaliser normaliser, int pending,
     const float* __restrict__ scale,     // (channels,)
     const float* __restrict__ shift,     // (channels,)
     const float* __restrict__ mean,      // (channels,)
@@ -133,10 +132,10 @@ __device__ void multiply_pixels(
         make_table(pending, normaliser.table, normaliser.channels, all, scale, shift, mean, variance, eps);
         __syncthreads();
     };
-    const auto landed = [&](Tiles& stage, unsigned inside) {
+    const auto landed = [&](Tiles& stage, unsigned tap) {
         if (!FLOATS || !pending) return;
         wait_copies<STAGES - 2>();
-        normaliser(stage.a, inside);
+        normaliser(stage.a, [&](int u) { return windows[u].meets(tap); });
     };
     multiply(stages, tiles, fill, sum, begin, landed);
 }
@@ -171,35 +170,41 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
     const int row0 = blockIdx.x * TILE_ROWS, column0 = blockIdx.y * TILE_COLUMNS;
     const Part part = part_of(blockIdx.z, parts, depth);
 
+    Digits coming = digits(part.first, R, taps_s);  // the tile that is copied next
+    const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
+    const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
+    // How far what the coming tile copies is from the window's first number, where a row of pixels has `width`.
+    const auto step = [&](int width) {
+        return (coming.second * width + coming.third * together + next_s) * D + coming.first * DEPTH + c0;
+    };
     Window windows[A::COPIES];  // on x, of this thread's lines
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, P, Q);
         const int i = out.second * stride - padding, j = out.third * stride - padding;
-        windows[u].at = x + offset(out.first, i, j, H, W, D);
-        windows[u].inside = out.first < N ? bits(-i, H - i) | bits(-j, W - j) << 16 : 0;
+        windows[u].at = x + offset(out.first, i, j, H, W, D) + step(W);
+        windows[u].outside = out.first < N ? bits_but(-i, H - i) | bits_but(-j, W - j) << 16 : ~0u;
     }
     const int k = column0 + B::line(threadIdx.x);
-    Digits coming = digits(part.first, R, taps_s);  // the tile that is copied next
-    const int place = A::depth(threadIdx.x), next_s = together > 1 ? place / D : 0;
-    const int c0 = next_s < together ? place - next_s * D : D;  // D: no tap is left for this place
+    const Number* filters = w + (long long)k * filter + step(S);  // this thread's first
 
     const auto fill = [&](Tiles& stage, bool there) {
         const int c = coming.first * DEPTH + c0, s = coming.third * together + next_s;
         const bool beyond = !there || c >= D || s >= S;
-        const Number* from = w + (long long)k * filter + (coming.second * S + s) * D + c;
+        const unsigned tap = bits_of_tap(coming.second, s, beyond);
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
-            copy_async(stage.b.copied(u), from + B::STEP * u * filter, !beyond && k + B::STEP * u < K);
-        const int step = (coming.second * W + s) * D + c;
-        const unsigned bits = bits_of_tap(coming.second, s, beyond);
+            copy_async(stage.b.copied(u), filters + B::STEP * u * filter, !beyond && k + B::STEP * u < K);
+        const int step_x = step(W), step_w = step(S);
         coming = plus(coming, {0, 0, 1}, R, taps_s);
-        return copy_pixels(stage.a, windows, step, bits);
+        copy_pixels(stage.a, windows, tap, step(W) - step_x);
+        filters += step(S) - step_w;
+        return tap;
     };
     Normaliser normaliser = {table, slope, D, coming.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
     Sums sum = {};
     multiply_pixels(
-        stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
+        stages, part.last - part.first, fill, sum, windows, normaliser, pending, scale, shift, mean, variance, eps);
 
     y += (long long)blockIdx.z * rows * K;
     store_sums<A, B>(sum, row0, column0, rows, K, [&](int row) { return y + (long long)row * K; });
@@ -241,15 +246,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 
     // The pixel of y that tap (0, 0) of the phase's first pixel meets.
     const int p0 = (phase.i0 + padding) / stride, q0 = (phase.j0 + padding) / stride;
-    Window windows[A::COPIES];  // on y, of this thread's lines: taps go back
+    Digits coming = digits(part.first, max(phase.taps_r, 1), max(phase.taps_s, 1));  // the tile that is copied next
+    const auto step = [&] { return coming.first * DEPTH - (coming.second * Q + coming.third) * E; };  // taps go back
+    Window windows[A::COPIES];  // on y, of this thread's lines
 #pragma unroll
     for (int u = 0; u < A::COPIES; ++u) {
         const Digits out = digits(row0 + A::line(threadIdx.x) + A::STEP * u, phase.height, phase.width);
         const int p = p0 + out.second, q = q0 + out.third;
-        windows[u].at = y + offset(out.first, p, q, P, Q, E);
-        windows[u].inside = out.first < N ? bits(p - P + 1, p + 1) | bits(q - Q + 1, q + 1) << 16 : 0;
+        windows[u].at = y + offset(out.first, p, q, P, Q, E) + A::depth(threadIdx.x) + step();
+        windows[u].outside = out.first < N ? bits_but(p - P + 1, p + 1) | bits_but(q - Q + 1, q + 1) << 16 : ~0u;
     }
-    Digits coming = digits(part.first, max(phase.taps_r, 1), max(phase.taps_s, 1));  // the tile that is copied next
     const int c = column0 + B::line(threadIdx.x), next_b = B::STEP * R * S * D;
 
     const auto fill = [&](Tiles& stage, bool there) {
@@ -259,16 +265,17 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u)
             copy_async(stage.b.copied(u), from + u * next_b, there && k_b + B::STEP * u < K && c < D);
-        const int step = k_a - (coming.second * Q + coming.third) * E;
-        const unsigned bits = bits_of_tap(coming.second, coming.third, !there || k_a >= E);
+        const unsigned tap = bits_of_tap(coming.second, coming.third, !there || k_a >= E);
+        const int step_y = step();
         coming = plus(coming, {0, 0, 1}, phase.taps_r, phase.taps_s);
-        return copy_pixels(stage.a, windows, step, bits);
+        copy_pixels(stage.a, windows, tap, step() - step_y);
+        return tap;
     };
     Normaliser normaliser = {
         table, slope, E, coming.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
     Sums sum = {};
     multiply_pixels(
-        stages, part.last - part.first, fill, sum, normaliser, pending, scale, shift, mean, variance, eps);
+        stages, part.last - part.first, fill, sum, windows, normaliser, pending, scale, shift, mean, variance, eps);
 
     x += part_number * offset(N, 0, 0, H, W, C);
     store_sums<A, B>(sum, row0, column0, rows, C, [&](int row) {
@@ -348,8 +355,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     const auto landed = [&](Tiles& stage, unsigned inside) {
         if (!of_x && !of_y) return;
         wait_copies<STAGES - 2>();
-        if (of_x) normaliser_x(stage.b, inside);
-        else normaliser_y(stage.a, inside);
+        const auto copied = [&](int u) { return inside >> u & 1; };
+        if (of_x) normaliser_x(stage.b, copied);
+        else normaliser_y(stage.a, copied);
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);

@@ -106,21 +106,18 @@ __device__ void multiply_slice(const A& a, const B& b, int row, int column, int 
 // are given the EARLY depths first. Nor is there a branch around the copies, past which the compiler would move nothing.
 //
 // landed(stage, bits) may change what this thread has copied of the next tile, where it waits for that itself: bits are
-// those that fill returned for the tile. It too is called between products, and not before the barrier.
+// what fill returned for the tile. It too is called between products, and not before the barrier.
 // begin() is called once, while the first copies are under way.
-constexpr int BITS_OF_A_FILL = 8;
-
 template <class A, class B, class Fill, class Begin, class Landed>
 __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, Begin begin, Landed landed) {
-    static_assert(A::COPIES <= BITS_OF_A_FILL && B::COPIES <= BITS_OF_A_FILL && STAGES * BITS_OF_A_FILL <= 32, "");
-    unsigned bits = 0;  // of the tiles under way, the newest lowest
+    unsigned bits[STAGES - 1];  // of the tiles under way, the newest last
 #pragma unroll
     for (int t = 0; t < STAGES - 1; ++t) {
-        bits = bits << BITS_OF_A_FILL | (t < tiles ? fill(stages[t], true) : 0);
+        bits[t] = fill(stages[t], t < tiles);
         close_copies();
     }
     begin();
-    landed(stages[0], bits >> (STAGES - 2) * BITS_OF_A_FILL);
+    landed(stages[0], bits[0]);
     const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
     int now = 0, before = STAGES - 1;  // t and t - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
@@ -129,10 +126,12 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, 
 #pragma unroll
         for (int d = 0; d < EARLY; d += SLICE)
             multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
-        bits = bits << BITS_OF_A_FILL | fill(stages[before], t + STAGES - 1 < tiles);
+#pragma unroll
+        for (int i = 0; i < STAGES - 2; ++i) bits[i] = bits[i + 1];
+        bits[STAGES - 2] = fill(stages[before], t + STAGES - 1 < tiles);
         close_copies();  // of zeros too, so that their number says which tile is there
         const int soon = now + 1 == STAGES ? 0 : now + 1;  // t + 1, modulo STAGES
-        landed(stages[soon], bits >> (STAGES - 2) * BITS_OF_A_FILL);
+        landed(stages[soon], bits[0]);
 #pragma unroll UNROLLED
         for (int d = EARLY; d < DEPTH; d += SLICE)
             multiply_slice(stages[now].a, stages[now].b, row, column, d, lane, sums);
