@@ -41,15 +41,16 @@ __device__ Digits digits(int number, int seconds, int thirds) {
     return {number / (seconds * thirds), number / thirds % seconds, number % thirds};
 }
 
-// a + b, as with pencil and paper: a loop that counts in digits needs no division.
+// a + b, as with pencil and paper: a loop that counts in digits needs no division. What is carried is known from a sign, in
+// half as many instructions as from a comparison.
 __device__ Digits plus(Digits a, Digits b, int seconds, int thirds) {
-    a.third += b.third;
-    const int carried = a.third >= thirds;
-    if (carried) a.third -= thirds;
-    a.second += b.second + carried;
-    const bool carries = a.second >= seconds;
-    if (carries) a.second -= seconds;
-    a.first += b.first + carries;
+    a.third += b.third - thirds;
+    const int less = a.third >> 31;  // -1: nothing is carried, else 0
+    a.third += less & thirds;
+    a.second += b.second + 1 + less - seconds;
+    const int fewer = a.second >> 31;
+    a.second += fewer & seconds;
+    a.first += b.first + 1 + fewer;
     return a;
 }
 
@@ -317,28 +318,30 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
     const int k = row0 + A::line(threadIdx.x), column = column0 + B::line(threadIdx.x);
     const Digits tap = digits(column, S, D);  // (r, s, c) of this thread's columns
     int d = part.first * DEPTH + A::depth(threadIdx.x);  // pixel of y that it copies next, of a
+    const int end = k < E ? depth : 0;                   // and the one before which it stops
+    const Number* y_d = y + (long long)d * E + k;
     Digits pixel = digits(part.first * DEPTH + B::depth(threadIdx.x), P, Q);  // and (n, p, q), of b
     const Digits next = digits(B::STEP, P, Q);
 
     const auto fill = [&](Tiles& stage, bool there) {
-        unsigned inside_y = 0, inside_x = 0;
+        const int last = there ? end : 0;
 #pragma unroll
         for (int u = 0; u < A::COPIES; ++u) {
-            const bool inside = there && d < depth && k < E;
-            copy_async(stage.a.copied(u), y + (long long)d * E + k, inside);
-            inside_y |= (unsigned)inside << u;
-            d += A::STEP;
+            copy_async(stage.a.copied(u), y_d, d + A::STEP * u < last);
+            y_d += A::STEP * E;
         }
+        d += DEPTH;
+        unsigned all_inside = 0;  // bit u: copy u of x
 #pragma unroll
         for (int u = 0; u < B::COPIES; ++u) {
             const int i = pixel.second * stride + tap.first - padding, j = pixel.third * stride + tap.second - padding;
             const bool inside =
                 there && column < columns && pixel.first < N && (unsigned)i < (unsigned)H && (unsigned)j < (unsigned)W;
             copy_async(stage.b.copied(u), x + offset(pixel.first, i, j, H, W, D) + tap.third, inside);
-            inside_x |= (unsigned)inside << u;
+            all_inside |= (unsigned)inside << u;
             pixel = plus(pixel, next, P, Q);
         }
-        return picture == X ? inside_x : inside_y;
+        return all_inside;
     };
     const bool of_x = FLOATS && pending && picture == X, of_y = FLOATS && pending && picture == Y;
     // A thread's channels are the same in all turns.
@@ -352,12 +355,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         else make_table(pending, table, TILE_ROWS, k, scale, shift, mean, variance, eps);
         __syncthreads();
     };
-    const auto landed = [&](Tiles& stage, unsigned inside) {
+    const auto landed = [&](Tiles& stage, unsigned inside_x) {
         if (!of_x && !of_y) return;
         wait_copies<STAGES - 2>();
-        const auto copied = [&](int u) { return inside >> u & 1; };
-        if (of_x) normaliser_x(stage.b, copied);
-        else normaliser_y(stage.a, copied);
+        const int landed_d = d - (STAGES - 1) * DEPTH;  // of so many tiles copies have started since
+        if (of_x) normaliser_x(stage.b, [&](int u) { return inside_x >> u & 1; });
+        else normaliser_y(stage.a, [&](int u) { return landed_d + A::STEP * u < end; });
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
