@@ -59,17 +59,23 @@ extern "C" __global__ void __launch_bounds__(1024) batch_norm_moments_of_parts(
     float* __restrict__ squares,  // (chunks,C)
     int M, int C, int step, int parts) {
     const int c = channel(), first = blockIdx.x * step, rows = min(step, M - first);
+    const int end = c < C ? rows : 0;
     const long long place = (long long)(first + threadIdx.y) * C + c;  // of this thread's first row
     float mine[HELD] = {};
     for (int part = 0; part < parts; ++part) {
         const float* from = x + (long long)part * M * C + place;
 #pragma unroll
-        for (int i = 0; i < HELD; ++i)
-            if (threadIdx.y + i * ROWS < rows && c < C) mine[i] += from[i * ROWS * C];
+        for (int i = 0; i < HELD; ++i) {
+            if (threadIdx.y + i * ROWS < end) mine[i] += *from;
+            from += ROWS * C;
+        }
     }
+    float* to = y + place;
 #pragma unroll
-    for (int i = 0; i < HELD; ++i)
-        if (threadIdx.y + i * ROWS < rows && c < C) y[place + i * ROWS * C] = mine[i];
+    for (int i = 0; i < HELD; ++i) {
+        if (threadIdx.y + i * ROWS < end) *to = mine[i];
+        to += ROWS * C;
+    }
     store_moments(mine, rows, C, sums, squares);
 }
 

@@ -18,10 +18,11 @@ __device__ int channel() { return blockIdx.y * CHANNELS + threadIdx.x; }
 template <int COUNT>
 __device__ void load_rows(
     float (&mine)[COUNT], const float* __restrict__ x /* (M,C) */, int first, int end, int c, int C) {
+    const float* at = x + (long long)first * C + c;
 #pragma unroll
     for (int i = 0; i < COUNT; ++i) {
-        const int m = first + i * ROWS;
-        mine[i] = m < end ? x[(long long)m * C + c] : 0.0f;
+        mine[i] = first + i * ROWS < end ? *at : 0.0f;
+        at += ROWS * C;
     }
 }
 
@@ -58,10 +59,11 @@ __device__ void normalise(
     const Column column = column_of(c, scale, shift, mean, variance, eps);
     float mine[EACH];
     load_rows(mine, x, first, M, c, C);
+    float* to = y + (long long)first * C + c;
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
-        const int m = first + i * ROWS;
-        if (m < M) y[(long long)m * C + c] = after(normalised(mine[i], column));
+        if (first + i * ROWS < M) *to = after(normalised(mine[i], column));
+        to += ROWS * C;
     }
 }
 
@@ -123,9 +125,11 @@ __device__ void gradient(
     float arriving[EACH], value[EACH];
     load_rows(arriving, gy, first, M, c, C);
     load_rows(value, x, first, M, c, C);
+    float* to = gx + (long long)first * C + c;
 #pragma unroll
     for (int i = 0; i < EACH; ++i) {
         const float g = gn(arriving[i], value[i]) - through_mean - (value[i] - centre) * through_variance;
-        if (first + i * ROWS < M) gx[(long long)(first + i * ROWS) * C + c] = gain * g;
+        if (first + i * ROWS < M) *to = gain * g;
+        to += ROWS * C;
     }
 }

@@ -31,10 +31,11 @@ extern "C" __global__ void __launch_bounds__(BLOCK) sum(
     float total = 0.0f;
     for (unsigned b = blockIdx.y * step + threadIdx.y; b < end; b += AHEAD * blockDim.y) {
         float next[AHEAD];
+        const float* at = column + (long long)b * C;
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) {
-            const unsigned row = b + i * blockDim.y;
-            next[i] = row < end ? column[(long long)row * C] : 0.0f;
+            next[i] = b + i * blockDim.y < end ? *at : 0.0f;
+            at += (long long)blockDim.y * C;
         }
 #pragma unroll
         for (int i = 0; i < AHEAD; ++i) total += next[i];
