@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import occupancy
+from benchmarks import launched, occupancy
 from kernels.launch import Launch, Source
 from kernels.launch.nvrtc import Usage
-from minigan.errors import UserError
 
 SM_80 = occupancy.MULTIPROCESSORS["sm_80"]
 
@@ -33,6 +32,11 @@ def test_resident(registers, shared, threads, dynamic, blocks, limit):
     assert occupancy.resident(Usage(registers, shared, 0, 0), launch, SM_80) == (blocks, limit)
 
 
+def test_every_architecture():
+    """Is known, of all that can be asked for."""
+    assert set(occupancy.MULTIPROCESSORS) == set(launched.ARCHITECTURES)
+
+
 def test_table(nvrtc):
     """A line for each launch, with what the compiler says of its kernel."""
     text = 'extern "C" __global__ void f(float* x) { __shared__ float y[256]; y[threadIdx.x] = x[0]; x[1] = y[5]; }'
@@ -42,38 +46,18 @@ def test_table(nvrtc):
     name, constants, threads, registers, shared, spilled, blocks, limit, share = (
         cell.strip() for cell in line.split("|")[1:-1]
     )
-    assert (name, constants, threads, shared, spilled) == ("`tests/f.cu` f", "LETTER=x N=2", "256", "2,048", "0")
+    assert (name, constants, threads, shared, spilled) == ("`tests/f.cu f`", "LETTER=x N=2", "256", "2,048", "0")
     assert 0 < int(registers) <= 32
     assert (blocks, share) == ("8", "100%")
     assert limit.startswith("threads")
 
 
-def test_launches():
-    """A step on a large GPU takes more than one build of a product, and for its three colours the other paths."""
-    for conv2d, more in [("fp32", {"winograd.cu"}), ("tf32", set()), ("bf16", set())]:
-        launched = [launch for launch in occupancy.launches("radford64", conv2d, 132) if "conv2d" in launch.kernel]
-        paths = {launch.source.name.removeprefix("kernels/conv2d/") for launch in launched}
-        assert paths == {"conv2d.cu", "few.cu", "pipeline.cu"} | more
-        assert len({launch.defines for launch in launched if "product.cuh" in launch.source.text}) > 1
-
-
-def test_launches_that_differ_in_shared_memory_alone():
-    """Are one line, with the most; the others are by name, constants and threads. A step has such launches."""
-    source = Source("tests", "f.cu", text='extern "C" __global__ void f(float* x) { x[0] = 1; }')
-    three = [Launch(source, "f", frozenset(), 128, shared) for shared in (80, 96, 64)]
-    other = Launch(source, "f", frozenset({("N", 2)}), 128, 32)
-    wider = Launch(source, "f", frozenset(), 256, 16)
-    assert occupancy.ordered({other, wider, *three}) == [three[1], wider, other]
-    launched = occupancy.launches("radford64", "tf32", 132)
-    assert len({launch._replace(shared=0) for launch in launched}) == len(launched)
-
-
 @pytest.mark.parametrize(
     ("arguments", "title", "there"),
     [
-        (["--architecture", "sm_75"], "radford64, fp32, sm_75, 132 multiprocessors", "`conv2d/conv2d.cu` conv2d"),
-        (["--conv", "tiled"], "radford64, fp32, sm_90, 132 multiprocessors", "`conv2d/tiled.cu` conv2d"),
-        ([], "radford64, tf32, sm_90, 132 multiprocessors", "`conv2d/pipeline.cu` conv2d"),
+        (["--architecture", "sm_75"], "radford64, fp32, sm_75, 132 multiprocessors", "`conv2d/conv2d.cu conv2d`"),
+        (["--conv", "tiled"], "radford64, fp32, sm_90, 132 multiprocessors", "`conv2d/tiled.cu conv2d`"),
+        ([], "radford64, tf32, sm_90, 132 multiprocessors", "`conv2d/pipeline.cu conv2d`"),
     ],
 )
 def test_command(nvrtc, capsys, arguments, title, there):
@@ -82,17 +66,3 @@ def test_command(nvrtc, capsys, arguments, title, there):
     said = capsys.readouterr().out
     assert said.startswith(f"{title}\n\n| kernel |")
     assert f"\n| {there} |" in said
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        (["--conv", "tensor"], "--conv tensor: sm_75 cannot: choose one of auto, direct, naive, tiled, registers"),
-        (["--precision", "tf32"], "--precision tf32: --conv auto is in fp32 on sm_75"),
-    ],
-)
-def test_an_old_gpu_has_no_tensor_cores_for_it(asked, said):
-    """One line that says what it has."""
-    with pytest.raises(UserError) as refused:
-        occupancy.main(["--architecture", "sm_75", *asked])
-    assert str(refused.value) == said
