@@ -29,7 +29,7 @@ class Program(NamedTuple):
 
 
 def program(launcher: str, module: str | None = None) -> Program:
-    """By the modules' paths: "conv2d.few", "conv2d.fp32_direct"."""
+    """By the modules' paths: "conv2d.fold", "conv2d.fp32_direct"."""
     launcher, module = (importlib.import_module(f"kernels.{path}") for path in (launcher, module or launcher))
     return Program(vars(launcher), "SOURCE", module)
 
@@ -41,7 +41,7 @@ def pipeline(file: str, module: str) -> Program:
 
 
 PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
-    "conv2d, few": program("conv2d.few", "conv2d.fp32_direct"),
+    "conv2d, fold": program("conv2d.fold", "conv2d.fp32_direct"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),
     "conv2d, fp32": pipeline("pipeline.cu", "conv2d.fp32_direct"),

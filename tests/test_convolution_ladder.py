@@ -23,7 +23,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
-from kernels.conv2d import bf16, cuda, few, fp32_direct, pipeline, tf32
+from kernels.conv2d import bf16, cuda, fold, fp32_direct, pipeline, tf32
 from kernels.conv2d.plan import TILES, clocks, plan
 from kernels.launch import host, recording
 from kernels.launch.source import intercepted
@@ -93,19 +93,27 @@ def test_plain_rungs(gpu, conv, kernel):
         check(kernels.device(gpu, conv), kernel, given)
 
 
-def test_few_channels(gpu):
-    """Pictures of up to four channels have a transposed convolution of their own."""
-    device = kernels.device(gpu)
-    for sizes in [
-        (2, 13, 11, 3, 20, (4, 4, 2), 1),  # 20 channels of y, where a tile has 16; two blocks in a phase
-        (1, 5, 4, 4, 4, (3, 2, 3), 1),  # phases without taps
-        (1, 12, 12, 2, 8, (5, 5, 1), 2),
-    ]:
-        given = arguments("conv2d_transpose", sizes)
-        with recording() as launched:
-            cuda.conv2d_transpose(*given)
-        assert {launch.source for launch in launched} == {few.SOURCE}
-        check(device, "conv2d_transpose", given)
+@pytest.mark.parametrize("conv", ["registers", "direct"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (2, 13, 11, 3, 20, (4, 4, 2), 1),  # taps that no pixel of x is under; two pictures
+        (1, 5, 4, 4, 4, (3, 2, 3), 1),  # pixels under no tap: fewer taps than the stride
+        (1, 12, 12, 2, 8, (5, 5, 1), 2),  # under all taps
+        (3, 20, 20, 1, 4, (4, 4, 2), 1),  # more elements than a block has threads
+        (1, 6, 5, 3, 7, (1, 2, 2), 0),  # a window of another height than width; channels that do not come in fours
+    ],
+)
+def test_few_channels(gpu, conv, sizes):
+    """A transposed convolution of up to four channels is one of single pixels, and the sum where windows overlap."""
+    given = arguments("conv2d_transpose", sizes)
+    with recording() as launched:
+        cuda.conv2d_transpose(*given)
+    assert {(launch.source, launch.kernel) for launch in launched} == {
+        (fold.SOURCE, "fold"),
+        (cuda.SOURCE, "conv2d_transpose"),
+    }
+    check(kernels.device(gpu, conv), "conv2d_transpose", given)
 
 
 @pytest.mark.parametrize("kernel", ["conv2d", "conv2d_weight_grad"])
@@ -188,23 +196,25 @@ def test_statistics_of_a_tile(gpu, precision, tile, seed, monkeypatch):
 
 @pytest.mark.parametrize("precision", FORMATS)
 def test_operands_are_rounded(gpu, precision):
-    """1 + u rounds to 1, or away from it: sums of such numbers are those of rounded ones, exactly."""
-    unit = FORMATS[precision]
-    x, w = np.full((1, 4, 4, 4), 1 + 0.75 * unit, np.float32), np.full((4, 4, 4, 4), 1 + 1.5 * unit, np.float32)
-    device = kernels.device(gpu, precision=precision)
-    y = device.numpy(device.conv2d(device.array(x), device.array(w), 2, 0))
-    np.testing.assert_array_equal(y, np.float32(64 * (1 + 2 * unit)))
+    """1 + u rounds to 1, or away from it: sums of such numbers are those of rounded ones, exactly; and of three colours
+    too."""
+    unit, device = FORMATS[precision], kernels.device(gpu, precision=precision)
+    a, b = np.float32(1 + 0.75 * unit), np.float32(1 + 1.5 * unit)
+    x, w = device.array(np.full((1, 4, 4, 4), a)), device.array(np.full((4, 4, 4, 4), b))
+    np.testing.assert_array_equal(device.numpy(device.conv2d(x, w, 2, 0)), np.float32(64 * (1 + 2 * unit)))
+    y, w = device.array(np.full((1, 3, 3, 8), a)), device.array(np.full((8, 4, 4, 3), b))
+    x = device.numpy(device.conv2d_transpose(y, w, 4, 0, (12, 12)))
+    np.testing.assert_array_equal(x, np.full((1, 12, 12, 3), 8 * (1 + 2 * unit), np.float32))
 
 
 @pytest.mark.parametrize("precision", FORMATS)
 def test_what_is_not_rounded(gpu, precision):
-    """One logit cannot be copied four numbers at a time, nor three colours be stored, and a window 16 pixels wide has
-    more taps than fit in a word: those are float32 all through."""
+    """One logit cannot be copied four numbers at a time, and a window 16 pixels wide has more taps than fit in a word:
+    those are float32 all through."""
     device = kernels.device(gpu, precision=precision)
-    for sizes in [(2, 4, 4, 8, 1, (4, 4, 1), 0), (1, 5, 17, 4, 4, (2, 16, 1), 0)]:
+    for sizes in [(2, 4, 4, 8, 1, (4, 4, 1), 0), (1, 5, 17, 8, 4, (2, 16, 1), 0)]:
         for kernel in KERNELS:
             check(device, kernel, arguments(kernel, sizes))
-    check(device, "conv2d_transpose", arguments("conv2d_transpose", (2, 6, 6, 3, 8, (4, 4, 2), 1)))
 
 
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)

@@ -297,9 +297,10 @@ def test_no_kernel_leaves_its_arrays(sanitized, names):
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile
         ("conv2d", "row[MICRO], column[MICRO]", "row[MICRO], column[MICRO - 1]", "stack-buffer-overflow"),  # registers
-        ("conv2d, fp32", "(windows[u].inside & bits) == bits", "true", "heap-"),  # of an asynchronous copy
+        ("conv2d, fp32", "return !(outside & tap)", "return true", "heap-"),  # of an asynchronous copy
         ("conv2d, tf32", "Number at[LINES][DEPTH]", "Number at[LINES + 4][DEPTH]", "heap-"),  # beyond the launch's
         ("conv2d, bf16", "if (column >= columns) continue;", "", "heap-"),
+        ("conv2d, fold", "if (at >= size) break;", "", "heap-"),
         ("conv2d, operand in bf16", "row < M ? C - c : 0", "C - c", "heap-"),
         ("conv2d, operand in fp32", "e < left ? from[e] : 0.0f", "from[e]", "heap-"),
         ("conv2d, tiles", "bool there = 0 <= h && h < H &&", "bool there =", "heap-"),

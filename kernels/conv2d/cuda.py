@@ -1,9 +1,9 @@
-"""Launches conv2d.cu: one tile of the output a block, and long sums in parts; few.cu where x has few channels."""
+"""Launches conv2d.cu: one tile of the output a block, and long sums in parts; fold.cu where x has few channels."""
 
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
-from kernels.conv2d import few
+from kernels.conv2d import fold
 from kernels.conv2d.parts import number_of_parts, whole
 from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
@@ -42,8 +42,8 @@ def conv2d_transpose(y, w, stride, padding, size):
     """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
     n, p, q, k = y.shape
     _, r, s, c = w.shape
-    if few.suits(c, k):
-        return few.conv2d_transpose(y, w, stride, padding, size)
+    if fold.suits(w.shape):
+        return fold.conv2d_transpose(y, w, stride, padding, size, conv2d_transpose)
     h, width = size
     x = empty(y, (n, h, width, c))
     grid = (tiles(largest_phase(n, size, stride)), tiles(c), stride * stride)

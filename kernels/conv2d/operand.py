@@ -12,7 +12,7 @@ from kernels.conv2d.format import Format
 from kernels.launch import empty
 from kernels.pending import Normalised, Rectified, RoundedOnce, as_array
 
-__all__ = ["Operand", "in_format", "operand", "operand_in_fours"]
+__all__ = ["Operand", "in_format", "operand"]
 
 NORMALISE, RECTIFY = 1, 2  # as normalise.cuh has them
 MOST = 1024  # channels of a table: with more of them it might not fit beside the tiles of a block
@@ -42,12 +42,6 @@ def operand(picture) -> Operand:
     return Operand(array, (array,) * 4, 0, (1.0, 1.0))
 
 
-def operand_in_fours(picture) -> Operand:
-    """The same for a kernel with a table, which normalises four channels at a time."""
-    c = picture.shape[3]
-    return operand(as_array(picture) if c % 4 or c > MOST else picture)
-
-
 def in_format(picture, format: Format) -> Operand:
     """Of a picture, or of filters (..., C), as pipeline.cu reads them: numbers of the format, in whole copies."""
     if isinstance(picture, RoundedOnce):
@@ -56,7 +50,7 @@ def in_format(picture, format: Format) -> Operand:
         return picture.operands[format]
     *others, c = picture.shape
     if format.bits != 16 and c % format.copy == 0:
-        return operand_in_fours(picture)
+        return operand(as_array(picture) if c > MOST else picture)
     read, m, d = operand(picture), math.prod(others), format.in_copies(c)
     y = empty(read.pixels, (*others, d), format.dtype)
     grid = (-(-(d // format.copy) * -(-m // EACH) // BLOCK),)

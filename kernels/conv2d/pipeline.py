@@ -8,7 +8,8 @@ What is read is first brought into the format and into whole copies (operand.cu)
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import Moments, whole_with_statistics
-from kernels.conv2d import cuda, few
+from kernels.conv2d import cuda, fold
+from kernels.conv2d.fold import in_a_row
 from kernels.conv2d.format import Format
 from kernels.conv2d.operand import in_format
 from kernels.conv2d.parts import whole
@@ -63,10 +64,9 @@ class Pipeline:
         """x (N,H,W,C) = dT/dx of y (N,P,Q,K) and w (K,R,S,C), with (H, W) = size."""
         if spreads_a_pixel(y, w, padding, size):
             return self.conv2d_transpose(y, in_a_row(w), 1, 0, (1, 1)).reshape(len(y), *w.shape[1:])
-        k, *_, c = w.shape
-        if c % 4 and few.suits(c, k):
-            return few.conv2d_transpose(y, w, stride, padding, size)
-        if c % 4 or not suits(w.shape):
+        if fold.suits(w.shape):
+            return fold.conv2d_transpose(y, w, stride, padding, size, self.conv2d_transpose)
+        if w.shape[3] % 4 or not suits(w.shape):
             return cuda.conv2d_transpose(as_array(y), w, stride, padding, size)
         return whole(self.spread(y, w, stride, padding, size, in_tiles=False)[0])
 
@@ -145,11 +145,6 @@ def spreads_a_pixel(y, w, padding, size):
     """
     one, window = (1, 1), w.shape[1:3]
     return y.shape[1:3] == one and window == tuple(size) and window != one and padding == 0
-
-
-def in_a_row(w):
-    """The filters (K,R,S,C) as those of one pixel of R S C channels."""
-    return w.reshape(len(w), 1, 1, -1)
 
 
 def of_every_pixel(moments, w):
