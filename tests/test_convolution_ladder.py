@@ -23,7 +23,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
-from kernels.conv2d import bf16, cuda, fold, fp32_direct, pipeline, tf32
+from kernels.conv2d import bf16, cuda, fold, fp32_direct, parts, pipeline, tf32
 from kernels.conv2d.plan import TILES, clocks, plan
 from kernels.launch import host, recording
 from kernels.launch.source import intercepted
@@ -125,13 +125,29 @@ def test_sums_in_parts(gpu, kernel, monkeypatch):
         given = arguments(kernel, sizes)
         with recording() as launched:
             getattr(cuda, kernel)(*given)
-        assert "sum" in {launch.kernel for launch in launched}
+        assert "whole" in {launch.kernel for launch in launched}
         results = []
         for order in (0, 1):
             with host.emulation(order=order):
                 check(device, kernel, given)
                 results.append(device.numpy(device.kernels[kernel](*map(device.array, given[:2]), *given[2:])))
         np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("count", "by"), [(1, set()), (2, {"whole"}), (parts.MOST, {"whole"}), (parts.MOST + 1, {"sum"}), (100, {"sum"})]
+)
+def test_parts_are_added_up(gpu, count, by, seed):
+    """A few by one thread in their order, to the bit; many by several threads, within the bound of any order."""
+    device = kernels.device(gpu)
+    x = np.random.default_rng(seed).standard_normal((count, 3, 7, 67), np.float32)  # more elements than a block has
+    with recording() as launched:
+        parts.whole(x)
+    assert {launch.kernel for launch in launched} == by
+    y, exact = device.numpy(parts.whole(device.array(x))), x.astype(np.float64)
+    if "sum" not in by:
+        np.testing.assert_array_equal(y, functools.reduce(np.add, x))
+    assert np.all(abs(y - exact.sum(0)) <= gamma(count) * abs(exact).sum(0))
 
 
 @pytest.mark.parametrize("precision", kernels.PRECISIONS)

@@ -24,7 +24,7 @@
 //         Writing a tile across its lines has none; along its depth, lanes are PITCH apart, 68 = 4 mod 32, and two of
 //         them share a bank.
 // Sums    every output is summed by one thread, by ascending d. Where the outputs are few, conv2d and conv2d_weight_grad
-//         split their sums into `parts`, the grid's last axis; each writes an `out` of its own, and parts.py adds them up
+//         split their sums into `parts`, the grid's last axis; each writes an `out` of its own, and parts.cu adds them up
 //         in their order. So the bits depend on nothing but the shapes and parts.
 
 #include "phase.cuh"

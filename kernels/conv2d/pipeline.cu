@@ -23,7 +23,7 @@
 // Normalise  A picture of floats may be taken through batch norm and the leaky rectifier on its way: normalise.cuh. (One of
 //            bf16 was on its way here before, when it was rounded.)
 // Sums       The grid's last axis splits a long sum into `parts`, for grids that would leave multiprocessors idle; each
-//            writes an `out` of its own, and parts.py adds them up.
+//            writes an `out` of its own, and parts.cu adds them up.
 
 #include "product.cuh"
 #include "moments.cuh"
