@@ -299,10 +299,10 @@ def test_the_plan_is_the_fastest(format, seed):
         sizes = rows, columns, depth, phases, 132, format
         fastest = clocks(*plan(*sizes, beside), *sizes)
         for tile in (tile for tile in TILES if tile.shared(beside) <= 99 << 10):
-            for parts in range(1, max(1, min(depth // (4 * tile.copies * format.copy), 16)) + 1):
-                if clocks(tile, parts, *sizes) < fastest:
-                    blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
-                    assert blocks > 4 * 132, (tile, parts)  # which is more than wait for a multiprocessor
+            for count in range(1, max(1, min(depth // (4 * tile.copies * format.copy), 16)) + 1):
+                if clocks(tile, count, *sizes) < fastest:
+                    blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * count
+                    assert blocks > 4 * 132, (tile, count)  # which is more than wait for a multiprocessor
 
 
 @pytest.mark.parametrize("window", [3, 4, 5])
