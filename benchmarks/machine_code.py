@@ -40,7 +40,7 @@ KINDS = (
     ("multiply-add", r"FFMA"),  # of float32
     ("other float", r"F(?!LO)|MUFU|D(ADD|MUL|FMA|SETP)|H(ADD|MUL|FMA)2|F2F|I2F|F2I"),
     ("shared memory", r"LDS|STS|SHFL"),  # as many bytes a clock as all warps together get
-    ("global memory", r"LDG|STG|RED|ATOM|LD\b|ST\b|LDL|STL"),  # LDGSTS, cp.async, too
+    ("global memory", r"LDG(?!DEP)|STG|RED|ATOM|LD\b|ST\b|LDL|STL"),  # LDGSTS, cp.async, too
     ("control", r"BRA|BRX|BSSY|BSYNC|BAR|CALL|RET|EXIT|DEPBAR|LDGDEPBAR|WARPSYNC|NOP|YIELD|WARPGROUP|CCTL|MEMBAR"),
     ("whole numbers", r""),  # addresses, indices, conditions, moves
 )
@@ -65,9 +65,12 @@ class Instruction(NamedTuple):
 
 
 class Loop(NamedTuple):
-    """Its instructions by their numbers, less those of the loops inside; and in how many others it lies."""
+    """Instructions by their numbers: its own, less those of the loops inside, and the jump that closes it; and in how
+    many others it lies.
+    """
 
     own: frozenset[int]
+    jump: int
     depth: int
 
 
@@ -155,7 +158,9 @@ def loops(function: Function) -> list[Loop]:
         for j in _next(function, i):
             before[j].append(i)
     bodies: dict[int, set[int]] = {}  # by the first instruction
+    jumps: dict[int, int] = {}
     for jump, first in _backward(function):
+        jumps[first] = max(jump, jumps.get(first, 0))
         body, reached = bodies.setdefault(first, {first}), [jump]
         while reached:
             i = reached.pop()
@@ -166,7 +171,7 @@ def loops(function: Function) -> list[Loop]:
     for first, body in sorted(bodies.items(), key=lambda item: (min(item[1]), -len(item[1]))):
         inside = [other for key, other in bodies.items() if key != first and other < body]
         depth = sum(body < other for other in bodies.values())
-        found.append(Loop(frozenset(body.difference(*inside)), depth))
+        found.append(Loop(frozenset(body.difference(*inside)), jumps[first], depth))
     return found
 
 
@@ -213,7 +218,7 @@ def parts(function: Function) -> list[tuple[str, Counter[Instruction]]]:
     once = _reached(function).difference(*(loop.own for loop in around))
     found = [("once", Counter(function.code[i] for i in once))]
     for loop in around:
-        file, line = function.code[max(i for i in loop.own if function.code[i].target)].line
+        file, line = function.code[loop.jump].line
         place = f"{'in it ' * loop.depth}loop at {Path(file).name}:{line}"
         found.append((place, Counter(function.code[i] for i in loop.own)))
     return found
