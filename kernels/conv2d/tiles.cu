@@ -62,19 +62,23 @@ extern "C" __global__ void __launch_bounds__(256) to_points(
     Column column = {};
     if (pending) column = column_of(pending, c, scale, shift, mean, variance, eps);
 
-    float across[SIDE][POINTS];  // tile · matrixᵀ
+    const float* row = pictures + offset(n, top, left, H, W, C) + c;  // of the tile; it may begin outside the picture
+    float across[SIDE][POINTS];                                       // tile · matrixᵀ
 #pragma unroll
     for (int i = 0; i < SIDE; ++i) {
         const int h = top + i * fold;
-        float pixels[SIDE];   // a row of the tile
+        const float* at = row;
+        float pixels[SIDE];   // of the row
         unsigned inside = 0;  // bit j: pixel j is one of the picture's
 #pragma unroll
         for (int j = 0; j < SIDE; ++j) {
             const int w = left + j * fold;
             const bool there = 0 <= h && h < H && 0 <= w && w < W;
-            pixels[j] = there ? pictures[offset(n, h, w, H, W, C) + c] : 0.0f;
+            pixels[j] = there ? *at : 0.0f;
             inside |= (unsigned)there << j;
+            at += fold * C;
         }
+        row += fold * W * C;
         if (pending) {
 #pragma unroll
             for (int j = 0; j < SIDE; ++j)
@@ -147,12 +151,16 @@ extern "C" __global__ void __launch_bounds__(256) from_points(
         }
     }
     const int top = row * STEP * fold + phase / fold - padding, left = column * STEP * fold + phase % fold - padding;
+    float* line = pictures + offset(n, top, left, H, W, C) + c;  // of the place; it may begin outside the picture
 #pragma unroll
     for (int i = 0; i < STEP; ++i) {
+        float* at = line;
 #pragma unroll
         for (int j = 0; j < STEP; ++j) {
             const int h = top + i * fold, w = left + j * fold;
-            if (0 <= h && h < H && 0 <= w && w < W) pictures[offset(n, h, w, H, W, C) + c] = pixels[i][j];
+            if (0 <= h && h < H && 0 <= w && w < W) *at = pixels[i][j];
+            at += fold * C;
         }
+        line += fold * W * C;
     }
 }
