@@ -42,6 +42,7 @@ def pipeline(file: str, module: str) -> Program:
 
 PROGRAMS = {room: program(f"{room}.cuda") for room in kernels.rooms()} | {
     "conv2d, fold": program("conv2d.fold", "conv2d.fp32_direct"),
+    "conv2d, dot": program("conv2d.dot", "conv2d.fp32_direct"),
     "conv2d, parts": program("conv2d.parts", "conv2d.fp32_direct"),
     "conv2d, naive": program("conv2d.naive"),
     "conv2d, tiled": program("conv2d.tiled"),

@@ -23,7 +23,7 @@ import pytest
 from test_kernels import BOUNDS, REFERENCE, check, gamma, in_float64, statistics
 
 import kernels
-from kernels.conv2d import bf16, cuda, fold, fp32_direct, parts, pipeline, tf32
+from kernels.conv2d import bf16, cuda, dot, fold, fp32_direct, parts, pipeline, tf32
 from kernels.conv2d.plan import TILES, clocks, plan
 from kernels.launch import host, recording
 from kernels.launch.source import intercepted
@@ -114,6 +114,24 @@ def test_few_channels(gpu, conv, sizes):
         (cuda.SOURCE, "conv2d_transpose"),
     }
     check(kernels.device(gpu, conv), "conv2d_transpose", given)
+
+
+@pytest.mark.parametrize("conv", ["registers", "direct"])
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (3, 4, 4, 40, 1, (4, 4, 1), 0),  # one logit a picture; 640 numbers, of which a thread has three or two
+        (2, 5, 6, 16, 3, (4, 4, 2), 1),  # windows that begin and end beyond the picture; as many numbers as threads
+        (1, 3, 2, 140, 2, (3, 1, 2), 1),
+    ],
+)
+def test_few_filters(gpu, conv, sizes):
+    """A convolution with few filters that are long is dot products, a block each."""
+    given = arguments("conv2d", sizes)
+    with recording() as launched:
+        cuda.conv2d(*given)
+    assert [(launch.source, launch.kernel) for launch in launched] == [(dot.SOURCE, "conv2d")]
+    check(kernels.device(gpu, conv), "conv2d", given)
 
 
 @pytest.mark.parametrize("kernel", ["conv2d", "conv2d_weight_grad"])

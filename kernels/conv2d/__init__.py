@@ -17,6 +17,7 @@ On a GPU the room is a ladder, a file for each idea:
     winograd.cu fewer multiplications, between the transforms of tiles.cu                     --precision fp32
     operand.cu  before pipeline.cu: what is multiplied as bf16 is rounded once
     fold.cu     behind them: windows that overlap, where pictures have three colours
+    dot.cu      beside them: one logit
     phase.cuh   of conv2d_transpose: which taps reach which pixels
 
 On the CPU it is `direct.py`, matrix products by the definition, and `winograd_cpu.py`, with fewer multiplications; why

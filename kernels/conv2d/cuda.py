@@ -1,9 +1,12 @@
-"""Launches conv2d.cu: one tile of the output a block, and long sums in parts; fold.cu where x has few channels."""
+"""Launches conv2d.cu: one tile of the output a block, and long sums in parts.
+
+Beside it fold.cu where x has few channels, and dot.cu where y has.
+"""
 
 from __future__ import annotations
 
 from kernels.batch_norm.cuda import statistics
-from kernels.conv2d import fold
+from kernels.conv2d import dot, fold
 from kernels.conv2d.parts import number_of_parts, whole
 from kernels.conv2d.sizes import largest_phase, output_size
 from kernels.conv2d.with_statistics import with_statistics
@@ -27,6 +30,8 @@ LEAST = 128  # terms in a part of a sum
 
 def conv2d(x, w, stride, padding):
     """y (N,P,Q,K) = dT/dy of x (N,H,W,C) and w (K,R,S,C)."""
+    if dot.suits(w.shape):
+        return dot.conv2d(x, w, stride, padding)
     n, h, width, c = x.shape
     k, r, s, _ = w.shape
     p, q = output_size(x.shape, w.shape, stride, padding)
