@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 import numpy as np
 
 import kernels
 from benchmarks.calls import recorder
 from kernels.launch import Launch, host, recording
+from kernels.launch.source import HOMES
 from minigan import options
 from minigan.autograd import Tensor
 from minigan.errors import UserError
 from minigan.models import PRESETS
 from minigan.train import Game
 
-__all__ = ["ARCHITECTURES", "constants", "launches", "name", "of_step", "ordered", "parser"]
+__all__ = ["ARCHITECTURES", "chosen", "constants", "launches", "name", "of_step", "ordered", "parser", "training"]
 
 OLDER = ("sm_75",)  # than sm_80
 ARCHITECTURES = (*OLDER, "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
@@ -35,8 +37,8 @@ def parser(command: str, description: str) -> options.Parser:
     return parser
 
 
-def of_step(given: argparse.Namespace) -> tuple[str, list[Launch]]:
-    """Which step was asked for, in a line, and what it launches.
+def chosen(given: argparse.Namespace) -> tuple[str, str]:
+    """Which step was asked for, in a line, and the module of kernels/conv2d with which it convolves.
 
     Raises
     ------
@@ -51,19 +53,28 @@ def of_step(given: argparse.Namespace) -> tuple[str, list[Launch]]:
         known = " or ".join(precisions)
         raise UserError(f"--precision {precision}: --conv {given.conv} is in {known} on {given.architecture}")
     step = f"{given.preset}, {precision}, {given.architecture}, {given.multiprocessors} multiprocessors"
-    return step, launches(given.preset, precisions[precision], given.multiprocessors)
+    return step, precisions[precision]
+
+
+def training(preset: str, conv2d: str) -> Callable[[], None]:
+    """Prepares a training, and returns what makes a step of it, on arrays of any numbers."""
+    device = recorder(conv2d)
+    settings = options.new_settings(options.parse(["--preset", preset]))
+    game = Game(settings, device)
+    pictures = HOMES[np.ndarray].empty((settings.batch_size, *game.networks.picture), np.float32)
+    return lambda: game.step(Tensor(pictures, device))
+
+
+def of_step(given: argparse.Namespace) -> tuple[str, list[Launch]]:
+    """Which step was asked for, in a line, and what it launches; raises what `chosen` does."""
+    step, conv2d = chosen(given)
+    return step, launches(given.preset, conv2d, given.multiprocessors)
 
 
 def launches(preset: str, conv2d: str, multiprocessors: int) -> list[Launch]:
-    """What a training step launches on a GPU with so many multiprocessors, as `ordered` has it.
-
-    conv2d: the module of kernels/conv2d with which it convolves.
-    """
-    device = recorder(conv2d)
-    settings = options.new_settings(options.parse(["--preset", preset]))
+    """What a training and a step of it launch on a GPU with so many multiprocessors, as `ordered` has it."""
     with recording() as launched, host.emulation(multiprocessors=multiprocessors):
-        game = Game(settings, device)
-        game.step(Tensor(np.empty((settings.batch_size, *game.networks.picture), np.float32), device))
+        training(preset, conv2d)()
     return ordered(launched)
 
 

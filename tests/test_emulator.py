@@ -292,7 +292,7 @@ def test_no_kernel_leaves_its_arrays(sanitized, names):
 @pytest.mark.parametrize(
     ("name", "code", "instead", "error"),
     [
-        ("leaky_relu", "if (element(i, block) < size) y", "y", "heap-buffer-overflow"),  # a guard left out
+        ("leaky_relu", "if (element(i, block) < size) y", "if (element(i, block) <= size) y", "heap-buffer-overflow"),
         ("conv2d", "row < rows && column < columns", "row < rows", "heap-"),  # half of one; freed memory may follow
         ("conv2d", "0 <= i && i < H", "i < H", "heap-"),
         ("conv2d", "float a[DEPTH][PITCH]", "float a[DEPTH - 1][PITCH]", "global-buffer-overflow"),  # a shared tile

@@ -238,13 +238,14 @@ static bool run_block(unsigned threads) {
     }
 }
 
-// Runs a kernel's whole grid and returns "", or what went wrong. Python calls it through ctypes.
+// Runs blocks `first` to before `last` of a kernel's grid and returns "", or what went wrong. Python calls it through ctypes.
 // entry takes a pointer to each argument; `shared` is the launch's bytes of shared memory beside the kernel's own;
 // `stacks` has MAX_THREADS times STACK bytes, which all libraries share: one launch is over before the next begins;
-// seed 0 runs blocks, and threads between barriers, in order, another shuffles them.
+// seed 0 runs blocks, and threads between barriers, in order, another shuffles them, all blocks of the grid before it takes
+// those.
 extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     void (*entry)(void**), void** arguments, const unsigned* grid, const unsigned* block, size_t shared, char* stacks,
-    uint64_t seed) {
+    uint64_t seed, size_t first, size_t last) {
     kernel = entry;
     kernel_arguments = arguments;
     gridDim = {grid[0], grid[1], grid[2]};
@@ -265,7 +266,7 @@ extern "C" __attribute__((visibility("default"))) const char* emulated_launch(
     for (size_t b = 0; b < blocks; ++b) order[b] = b;
     shuffle(order, blocks);
     bool interrupted = false;
-    for (size_t b = 0; b < blocks && !interrupted; ++b) {
+    for (size_t b = first; b < last && !interrupted; ++b) {
         blockIdx = place(order[b], gridDim);
         interrupted = !run_block(threads);
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import functools
+import math
 import mmap
 import os
 import shutil
@@ -22,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kernels import DeviceError
-from kernels.launch import nvrtc, ptx
+from kernels.launch import counted, nvrtc, ptx
 from kernels.launch.cache import cached
 from kernels.launch.signature import Parameter, join
 
@@ -41,6 +42,7 @@ SANITIZED = (
 
 THREADS, STACK = 1024, 1 << 18  # of a block at most; bytes of each one's stack, where sanitizers' red zones take room
 PTX = ("-fwrapv", "-DEMULATED_PTX")  # its whole numbers wrap around, and C++'s signed ones need not
+COUNTED = ("-DEMULATED_COUNTED",)
 
 
 class Emulation(NamedTuple):
@@ -55,12 +57,14 @@ class Emulation(NamedTuple):
     multiprocessors: as if there were so many: a launch may plan for them. Few, so that small cases are quick.
     ptx: None runs a `.cu` as the host's compiler reads it; a virtual architecture, "compute_90", runs the PTX that
         NVIDIA's makes of it for that.
+    counted: None, or, of PTX, a function: of each launch one block runs, alone, and it is handed the Counts of that.
     """
 
     order: int | None = None
     sanitize: bool = False
     multiprocessors: int = 4
     ptx: str | None = None
+    counted: Callable[[counted.Counts], None] | None = None
 
 
 _emulation = Emulation()
@@ -152,11 +156,19 @@ def run(source, kernel: str, grid, block, shared, arguments, defines: frozenset)
             values.append(parameter.packed(argument, address))
         else:
             values.append(np.array(address(argument) if parameter.pointer else argument))
-    start(built(source, defines, _emulation.sanitize, _emulation.ptx), source.name, kernel, grid, block, shared, values)
+    library = built(source, defines, _emulation.sanitize, _emulation.ptx, bool(_emulation.counted))
+    middle = math.prod(grid) // 2 if _emulation.counted else None
+    start(library, source.name, kernel, grid, block, shared, values, middle)
+    if _emulation.counted:
+        _emulation.counted(counted.Counts(source, kernel, defines, grid, block, counted.instructions(library)))
 
 
-def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: int, values: list[np.ndarray]) -> None:
-    """Run one kernel of a library, built of the source of that name. values: arrays of one number, or one address."""
+def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: int, values, only=None) -> None:
+    """Run one kernel of a library, built of the source of that name.
+
+    values: arrays of one number, or one address. only: the number of the one block that is to run.
+    """
+    first, last = (0, math.prod(grid)) if only is None else (only, only + 1)
     failure = library.emulated_launch(
         ctypes.cast(getattr(library, _entry_name(kernel)), ctypes.c_void_p),
         (ctypes.c_void_p * len(values))(*(value.ctypes.data for value in values)),
@@ -165,6 +177,8 @@ def start(library: ctypes.PyDLL, name: str, kernel: str, grid, block, shared: in
         ctypes.c_size_t(shared),
         _the_stacks(),
         ctypes.c_uint64(0 if _emulation.order is None else 2 * _emulation.order + 1),
+        ctypes.c_size_t(first),
+        ctypes.c_size_t(last),
     )
     if failure:
         raise RuntimeError(f"{name}: {kernel}: {failure.decode()}")
@@ -192,8 +206,10 @@ def address(array: np.ndarray) -> int:
 
 
 @functools.cache
-def built(source, defines: frozenset, sanitize: bool, architecture: str | None) -> ctypes.PyDLL:
-    """The source compiled and loaded; architecture: that of `Emulation.ptx`. Threads may build several at once.
+def built(source, defines: frozenset, sanitize: bool, architecture: str | None, counts: bool = False) -> ctypes.PyDLL:
+    """The source compiled and loaded. Threads may build several at once.
+
+    architecture: that of `Emulation.ptx`. counts: whether the PTX is to count what it does.
 
     Raises
     ------
@@ -203,7 +219,8 @@ def built(source, defines: frozenset, sanitize: bool, architecture: str | None) 
     if sanitize and not hasattr(ctypes.CDLL(None), "__asan_init"):
         raise DeviceError("emulated: sanitize=True needs Python started in kernels.launch.host.sanitized_environment()")
     sizes = [f"-DEMULATED_THREADS={THREADS}", f"-DEMULATED_STACK={STACK}"]
-    options = [*OPTIONS, *sizes, *(SANITIZED if sanitize else ()), *(PTX if architecture else ())]
+    chosen = [*(SANITIZED if sanitize else ()), *(PTX if architecture else ()), *(COUNTED if counts else ())]
+    options = [*OPTIONS, *sizes, *chosen]
     parts, write = _as_written(source, defines) if architecture is None else _as_ptx(source, defines, architecture)
 
     def make(path: Path) -> None:

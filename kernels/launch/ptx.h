@@ -8,6 +8,14 @@
 #include <array>
 #include <tuple>
 
+enum Space { SHARED, GLOBAL };  // where an address is: in the block's window, or in memory
+#ifdef EMULATED_COUNTED
+#include "counted.h"
+#else
+#define ISSUED(NAME)
+static void ask(Space, uint64_t, unsigned) {}
+#endif
+
 typedef uint8_t U8, B8;
 typedef uint16_t U16, B16;
 typedef uint32_t U32, B32;
@@ -265,10 +273,12 @@ static __attribute__((noinline, cold)) char* outside(U32 address, Place place) {
     return window;
 }
 static char* in_window(U32 address, U32 bytes, Place place) {
+    ask(SHARED, address, bytes);
     if (address % bytes) not_aligned(bytes, place);
     return (U64)address + bytes <= window_taken + dynamic_shared_size ? window + address : outside(address, place);
 }
 static char* in_memory(U64 address, U32 bytes, Place place) {
+    ask(GLOBAL, address, bytes);
     if (address % bytes) not_aligned(bytes, place);
     return (char*)address;
 }
@@ -352,10 +362,9 @@ static void ptx_cp_async_wait_group(U32 pending) { land_copies(pending); }
 // Lane l hands the address of row l % 8 of matrix l / 8: 8 numbers of 16 bits. It gets, of row l / 4 of each matrix,
 // numbers 2 (l % 4) and the next; with .trans, of column l / 4, those of rows 2 (l % 4) and the next.
 template <bool TRANSPOSED> static std::array<U32, 4> load_matrices(U32 address, Place place) {
-    const unsigned slot = hand_out(~0u, address, place.line);
+    const unsigned slot = hand_out(~0u, in_window(address, 16, place), place.line);
     const auto number = [&](int matrix, int row, int column) -> U32 {
-        const U32 at = handed_out<U32>(8 * matrix + row, slot);
-        return *(const U16*)(in_window(at, 16, place) + 2 * column);
+        return *(const U16*)(handed_out<char*>(8 * matrix + row, slot) + 2 * column);
     };
     std::array<U32, 4> got;
     for (int m = 0; m < 4; ++m) {

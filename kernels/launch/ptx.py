@@ -7,7 +7,8 @@ them. What is not seen is the last step, from PTX to a card's own machine code.
 
 PTX is a language of single instructions, and so is what is written here: `add.s32 %r3, %r1, -4;` becomes
 `take(ptx_add<S32>(r1, -4), r3);`, and `@%p1 bra $L_2;` becomes `if (p1) goto $L_2;`. What each of them means stands in
-ptx.h; one that does not stand there does not compile. (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
+ptx.h; one that does not stand there does not compile. Before each stands its name, `ISSUED("add.s32")`, for whoever
+counts them (counted.h). (Source: NVIDIA's PTX ISA 9.0, chapters 4, 5 and 7.)
 """
 
 from __future__ import annotations
@@ -139,7 +140,8 @@ def _statement(code: str) -> str:
         call = _match(_CALL, code)
         names = re.findall(r"\w+", f"{call['result']}, {call['arguments']}")
         return f"call_{call['name']}({', '.join(f'at_{name}' for name in names)});"
-    return _instruction(_match(_INSTRUCTION, code))
+    found = _match(_INSTRUCTION, code)
+    return f'ISSUED("{found["opcode"]}") {_instruction(found)}'
 
 
 def _registers(found: re.Match) -> str:
