@@ -291,7 +291,7 @@ PLANNED = [module.PIPELINE.format for module in (fp32_direct, tf32, bf16)]
 def test_plan(format):
     """Large tiles where there are many of them; else smaller ones, or sums in parts, so that few multiprocessors are
     idle; and none that is mostly empty."""
-    largest, large, _, small = TILES
+    largest, large, *_, small = TILES
     planned = functools.partial(plan, multiprocessors=132, format=format)
     many = 256 * 132
     assert planned(many, 128, 1024, 1) == (largest, 1)

@@ -16,6 +16,7 @@ __all__ = ["CARD", "TILES", "Card", "Tile", "choices", "clocks", "plan"]
 
 WARPS = 8  # that a multiprocessor works on at the same time, each with most of its registers: in one block, or in two
 SHARED = 99 << 10  # bytes of a block's shared memory: an sm_86 or an sm_120 has no more
+BANKS = 128  # bytes that they take or give in a clock
 SHORTEST = 4  # depths of a tile that a part has at least: else its copies have hardly begun when it ends
 
 
@@ -39,6 +40,7 @@ class Tile(NamedTuple):
     copies: int  # of 16 bytes: summed indices at a time
     stages: int  # times that, in shared memory
     warps: int  # of the block
+    across: int  # of these, beside each other
 
     def line_tile(self, lines: int) -> int:
         """Bytes of a stage where neighbouring lines are neighbours in memory."""
@@ -48,19 +50,32 @@ class Tile(NamedTuple):
         """Bytes of a stage where neighbouring depths are."""
         return 16 * self.copies * lines
 
+    def served(self) -> int:
+        """Bytes that shared memory takes and gives for a copy of every line: each warp reads its own lines."""
+        read = self.rows * self.across + self.columns * self.warps // self.across
+        return 16 * (self.rows + self.columns + read)
+
     def shared(self, beside: int) -> int:
         """Bytes of a block at most: its stages, the moments of its columns (moments.cuh), and so many beside them."""
         stage = self.line_tile(self.rows) + self.line_tile(self.columns)
-        return self.stages * stage + 4 * self.warps * self.columns + beside
+        return self.stages * stage + 8 * self.warps // self.across * self.columns + beside
 
     def constants(self, format: Format) -> dict[str, int]:
         """What the kernels have to know of it, and of the format."""
         sizes = {"TILE_ROWS": self.rows, "TILE_COLUMNS": self.columns, "DEPTH": self.copies * format.copy}
-        return {**sizes, "STAGES": self.stages, "THREADS": 32 * self.warps, "BITS": format.bits}
+        warps = {"THREADS": 32 * self.warps, "ACROSS": self.across}
+        return {**sizes, **warps, "STAGES": self.stages, "BITS": format.bits}
 
 
-# The first takes 1.5 times the second's numbers from the L2 cache for twice its multiplications.
-TILES = (Tile(256, 128, 4, 3, 8), Tile(128, 128, 4, 4, 4), Tile(128, 64, 8, 3, 4), Tile(64, 64, 8, 3, 4))
+# The first takes 1.5 times the second's numbers from the L2 cache for twice its multiplications. Of the first three a
+# warp makes 64 x 64, and of the others 64 x 32 and 32 x 32.
+TILES = (
+    Tile(256, 128, 4, 3, 8, across=2),
+    Tile(128, 128, 4, 4, 4, across=2),
+    Tile(256, 64, 4, 3, 4, across=1),
+    Tile(128, 64, 8, 3, 4, across=2),
+    Tile(64, 64, 8, 3, 4, across=2),
+)
 
 
 @functools.cache
@@ -105,7 +120,7 @@ def clocks(
     blocks = phases * -(-rows // tile.rows) * -(-columns // tile.columns) * parts
     each = -(-blocks // multiprocessors)  # of a multiprocessor
     copies = each * tile.copies * -(-depth // (parts * tile.copies * format.copy))  # of a line
-    multiplied = copies * format.copy * tile.rows * tile.columns / format.rate
+    multiplied = max(copies * format.copy * tile.rows * tile.columns / format.rate, copies * tile.served() / BANKS)
     fetched = copies * 16 * (tile.rows + tile.columns) / card.fetched
     written = 2 * 4 * parts * phases * rows * columns / (card.fetched * multiprocessors)  # and read again
     added = card.launch + written if parts > 1 else 0

@@ -8,10 +8,10 @@
 //            much to fetch, and ready for the tensor cores.
 // Depths     Lane t of four has depths d + t and d + t + 4 of 8 in TF32, and d + 2 t, d + 2 t + 8 and the next of each of 16
 //            in bf16: 4 bytes of each of two copies, either way.
-// Block      4 or 8 warps (THREADS = 128 or 256), two beside each other, make TILE_ROWS x TILE_COLUMNS of out. A warp makes
-//            its part of it in fragments of 16 x 8; the larger the part, the more multiplications for each number read from
-//            shared memory, and the larger the whole, the more for each number read from the L2 cache. Lane 4 g + t has rows
-//            g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
+// Block      4 or 8 warps (THREADS = 128 or 256), ACROSS of them beside each other, make TILE_ROWS x TILE_COLUMNS of out. A
+//            warp makes its part of it in fragments of 16 x 8; the larger the part, the more multiplications for each number
+//            read from shared memory, and the larger the whole, the more for each number read from the L2 cache. Lane
+//            4 g + t has rows g, g + 8 and columns 2 t, 2 t + 1 of each fragment, whoever multiplies.
 // Shared     STAGES tiles of a and of b, dynamic: stage.cuh. For 256 x 128 in three stages, 4 copies deep, 73,728 bytes, or
 //            if both are LineTiles 76,800. No bank conflicts.
 // Sums       Every element is summed by one warp in an order that depends on the shapes, the tile and the parts alone.
@@ -21,12 +21,17 @@
 #include "stage.cuh"
 
 constexpr int RESIDENT = 256 / THREADS;  // blocks of a multiprocessor
-constexpr int WARP_ROWS = TILE_ROWS / (THREADS / 64), WARP_COLUMNS = TILE_COLUMNS / 2;  // of out that a warp makes
+constexpr int DOWN = THREADS / 32 / ACROSS;                                           // warps below each other
+constexpr int WARP_ROWS = TILE_ROWS / DOWN, WARP_COLUMNS = TILE_COLUMNS / ACROSS;     // of out that a warp makes
 constexpr int ROW_EIGHTS = WARP_ROWS / 8, COLUMN_EIGHTS = WARP_COLUMNS / 8;
 constexpr int SLICE = BITS == 32 ? 4 : BITS == 19 ? 8 : 16;                  // depths that are multiplied at once
 
 constexpr int EARLY = BITS == 32 ? 0 : SLICE;  // depths that are multiplied before the next copies start
 constexpr int UNROLLED = BITS == 32 ? 1 : DEPTH / SLICE;  // a slice in float32 is long, and leaves no registers for two
+
+// Where in the tile this thread's warp makes its part.
+__device__ int warp_row() { return threadIdx.x / 32 / ACROSS * WARP_ROWS; }
+__device__ int warp_column() { return threadIdx.x / 32 % ACROSS * WARP_COLUMNS; }
 
 // ---- the multiplication ---------------------------------------------------------------------------------------------
 // Of one warp's out, registers: 16 rows, two eights of a; 8 columns, an eight of b; and a lane's of them: rows g, g,
@@ -118,7 +123,7 @@ __device__ void multiply(Stage<A, B>* stages, int tiles, Fill fill, Sums& sums, 
     }
     begin();
     landed(stages[0], bits[0]);
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 64 * WARP_ROWS, column = threadIdx.x / 32 % 2 * WARP_COLUMNS;
+    const int lane = threadIdx.x % 32, row = warp_row(), column = warp_column();
     int now = 0, before = STAGES - 1;  // t and t - 1, modulo STAGES
     for (int t = 0; t < tiles; ++t) {
         wait_copies<STAGES - 2>();
@@ -163,8 +168,8 @@ template <class A, class B, class Line, class Put = Store>
 __device__ void store_sums(
     const Sums& sums, int row0, int column0, int rows, int columns, Line line, Put put = Put()) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
-    row0 += threadIdx.x / 64 * WARP_ROWS;
-    column0 += threadIdx.x / 32 % 2 * WARP_COLUMNS;
+    row0 += warp_row();
+    column0 += warp_column();
 #pragma unroll
     for (int u = 0; u < ROW_EIGHTS; ++u) {
         const int row = row0 + A::line_of(u, g);
