@@ -94,15 +94,24 @@ __device__ int in_copies(int channels) { return (channels + COPY - 1) / COPY * C
 // ---- a picture of which something is pending, when it has landed ------------------------------------------------------
 constexpr bool FLOATS = BITS != 16;
 
-// This thread's floats of a tile are of four channels from `first` on, and of others `step` further on after `left` tiles, and
-// then after every `taps`. Of channels that there are not it has zeros, which stay.
+// This thread's floats of a tile are of four channels from `first` on, and of others DEPTH further on after `fewer` tiles, and
+// then after every `taps`: so long it has their columns in registers. Of channels that there are not it has zeros, which
+// stay.
 struct Normaliser {
     float* table;  // (3,channels)
     float slope;
-    int channels, first, step, taps, left;
+    int channels, first, taps, fewer;
+    int left = 0;  // tiles with these
+    FourColumns columns = {};
     // inside(u): whether the thread's copy u of the tile found its pixel.
     template <class Tile, class Inside> __device__ void operator()(Tile& tile, Inside inside) {
-        const FourColumns columns = four_columns(table, channels, min(first, channels - 4));
+        if (!left) {
+            columns = four_columns(table, channels, min(first, channels - 4));
+            first += DEPTH;
+            left = fewer;
+            fewer = taps;
+        }
+        --left;
         float4 mine[Tile::COPIES];  // all are loaded before one is waited for
 #pragma unroll
         for (int u = 0; u < Tile::COPIES; ++u) mine[u] = *reinterpret_cast<const float4*>(tile.copied(u));
@@ -111,9 +120,6 @@ struct Normaliser {
             mine[u] = normalise_four(mine[u], columns, slope);
             if (inside(u)) *reinterpret_cast<float4*>(tile.copied(u)) = mine[u];
         }
-        if (--left) return;
-        left = taps;
-        first += step;
     }
 };
 
@@ -202,7 +208,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d(
         filters += step(S) - step_w;
         return tap;
     };
-    Normaliser normaliser = {table, slope, D, coming.first * DEPTH + c0, DEPTH, taps, taps - part.first % taps};
+    const Normaliser normaliser = {table, slope, D, coming.first * DEPTH + c0, taps, taps - part.first % taps};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, windows, normaliser, pending, scale, shift, mean, variance, eps);
@@ -272,8 +278,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
         copy_pixels(stage.a, windows, tap, step() - step_y);
         return tap;
     };
-    Normaliser normaliser = {
-        table, slope, E, coming.first * DEPTH + A::depth(threadIdx.x), DEPTH, taps, taps - part.first % max(taps, 1)};
+    const Normaliser normaliser = {
+        table, slope, E, coming.first * DEPTH + A::depth(threadIdx.x), taps, taps - part.first % max(taps, 1)};
     Sums sum = {};
     multiply_pixels(
         stages, part.last - part.first, fill, sum, windows, normaliser, pending, scale, shift, mean, variance, eps);
@@ -344,9 +350,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         return all_inside;
     };
     const bool of_x = FLOATS && pending && picture == X, of_y = FLOATS && pending && picture == Y;
-    // A thread's channels are the same in all turns.
-    Normaliser normaliser_x = {table, slope, TILE_COLUMNS, B::line(threadIdx.x), 0, 1, 1};
-    Normaliser normaliser_y = {table, slope, TILE_ROWS, A::line(threadIdx.x), 0, 1, 1};
+    const int lines = picture == X ? TILE_COLUMNS : TILE_ROWS, line = picture == X ? column - column0 : k - row0;
+    Normaliser normaliser = {table, slope, lines, line, 0, part.last - part.first};  // a thread's channels stay the same
     const auto begin = [&] {
         const auto c = [&](int line) { return (column0 + line) % C; };
         const auto k = [&](int line) { return min(row0 + line, K - 1); };
@@ -359,21 +364,21 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         if (!of_x && !of_y) return;
         wait_copies<STAGES - 2>();
         const int landed_d = d - (STAGES - 1) * DEPTH;  // of so many tiles copies have started since
-        if (of_x) normaliser_x(stage.b, [&](int u) { return inside_x >> u & 1; });
-        else normaliser_y(stage.a, [&](int u) { return landed_d + A::STEP * u < end; });
+        if (of_x) normaliser(stage.b, [&](int u) { return inside_x >> u & 1; });
+        else normaliser(stage.a, [&](int u) { return landed_d + A::STEP * u < end; });
     };
     Sums sum = {};
     multiply(stages, part.last - part.first, fill, sum, begin, landed);
 
     const int length = R * S * C;  // of a filter
     w += (long long)blockIdx.z * K * length;
-    const auto line = [&](int row) { return w + (long long)row * length; };
+    const auto filter = [&](int row) { return w + (long long)row * length; };
     if (C == D) {
-        store_sums<A, B>(sum, row0, column0, K, columns, line);
+        store_sums<A, B>(sum, row0, column0, K, columns, filter);
     } else {
-        store_sums<A, B>(sum, row0, column0, K, columns, line, [&](float* filter, int column, const Run<B::RUN>& numbers) {
+        store_sums<A, B>(sum, row0, column0, K, columns, filter, [&](float* to, int column, const Run<B::RUN>& numbers) {
             const int c = column % D;
-            for (int e = 0; e < min(B::RUN, C - c); ++e) filter[column / D * C + c + e] = numbers.at[e];
+            for (int e = 0; e < min(B::RUN, C - c); ++e) to[column / D * C + c + e] = numbers.at[e];
         });
     }
 }
