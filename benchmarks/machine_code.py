@@ -278,7 +278,7 @@ def disassembled(launches: list[Launch], architecture: str) -> dict[Launch, Func
 def main(arguments: list[str] | None = None) -> None:
     """The command."""
     asked = launched.parser("machine_code", "What the loops of a training step's kernels are made of.")
-    asked.add_argument("--only", default="", metavar="NAME", help='kernels with that in their names: "few.cu", "adam"')
+    asked.add_argument("--only", default="", metavar="NAME", help='kernels with that in their names: "fold.cu", "adam"')
     asked.add_argument("--lines", action="store_true", help="what each line of the .cu has become, rather than a table")
     given = asked.parse_args(arguments)
     step, launches = launched.of_step(given)

@@ -8,7 +8,8 @@ loads and stores ask of shared memory and of what lies behind it.
 
 `clocks` is what a multiprocessor needs at least for its blocks: to start their instructions, to multiply on tensor
 cores, or to read and write shared memory, whichever takes longest. Waiting is not in it, for memory, at barriers, or
-for a kernel to begin and to end. So it says which launches matter, and which of them do more than they should.
+for a kernel to begin and to end. So it says which launches matter, and which of them do more than they should. (Tensor
+cores are taken to multiply as an H200's are said to, whatever the architecture: kernels/conv2d/tf32.py.)
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import NamedTuple
 from unittest import mock
 
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks import launched
 from kernels.conv2d.bf16 import PIPELINE as BF16
@@ -140,7 +142,8 @@ def profile(preset: str, conv2d: str, architecture: str, multiprocessors: int) -
             step()
         with ThreadPoolExecutor() as pool:
             builds = {(launch.source, launch.defines) for launch in launches}
-            list(pool.map(lambda build: host.built(*build, False, architecture, True), builds))
+            built = pool.map(lambda build: host.built(*build, False, architecture, True), builds)
+            list(tqdm(built, total=len(builds), desc="compiling", unit="file", leave=False))
         step()
     return rows
 
@@ -175,8 +178,8 @@ def main(arguments: list[str] | None = None) -> None:
     asked = launched.parser("profile", "What each launch of a training step asks of a multiprocessor, counted.")
     given = asked.parse_args(arguments)
     step, conv2d = launched.chosen(given)
+    print(f"{step}\n", flush=True)
     rows = profile(given.preset, conv2d, given.architecture.replace("sm_", "compute_"), given.multiprocessors)
-    print(f"{step}\n")
     print(table(rows, given.multiprocessors))
 
 
