@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import launched, profile
 from kernels.launch import Launch, Source, host
-from kernels.launch.counted import NOBODY, Requests
+from kernels.launch.counted import NOBODY, Counts, Instruction, Requests
 
 LANES = np.arange(32, dtype=np.uint64)
 
@@ -116,29 +116,34 @@ def test_clocks():
     assert profile.table([row, row], 132).endswith(f"\n\n2 launches, {4 * 90} clocks")
 
 
-def test_a_step(emulated, nvrtc, monkeypatch, capsys):
-    """Every launch of a step has a line, in its order; what runs on tensor cores says how long."""
-    names = []
+@pytest.mark.parametrize(
+    ("name", "clocks"), [("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32", 1.6), ("add.s32", 0)]
+)
+def test_tensor_cores(name, clocks):
+    """An mma of TF32 is 1,024 multiplications, of which a multiprocessor makes 640 in a clock."""
+    nothing = Requests(0, np.empty((0, 32), np.uint64))
+    told = Counts(None, "f", frozenset(), (1, 1, 1), (32, 1, 1), [Instruction(name, 10, nothing, nothing)])
+    assert profile.row(told).tensor == pytest.approx(10 * clocks)
+
+
+def test_command(emulated, nvrtc, monkeypatch, capsys):
+    """Every launch of a step has a line, in its order, and equal ones share it."""
+    steps = []
 
     def training(preset, conv2d):
         assert (preset, conv2d) == ("tiny32", "tf32")
+        device, x = launched.recorder(conv2d), profile.HOMES[np.ndarray].empty((300,), np.float32)
 
         def step():
-            x = profile.HOMES[np.ndarray].empty((1, 4, 4, 8), np.float32)
-            device = launched.recorder(conv2d)
-            device.conv2d(x, x[:, :4, :4].reshape(1, 4, 4, 8).repeat(4, axis=0), 2, 1)
-            device.tanh(x)
-            names.append("step")
+            steps.append([device.tanh(x), device.tanh(x), device.leaky_relu(x, 0.2)])
 
         return step
 
     monkeypatch.setattr(launched, "training", training)
     profile.main(["--preset", "tiny32", "--multiprocessors", "4"])
-    title, _, _, _, conv2d, *_, tanh, _, total = capsys.readouterr().out.splitlines()
+    title, _, _, _, tanh, leaky_relu, _, total = capsys.readouterr().out.splitlines()
     assert title == "tiny32, tf32, sm_90, 4 multiprocessors"
-    assert "`conv2d/pipeline.cu conv2d`" in conv2d
-    assert float(conv2d.split("|")[6].replace(",", "")) > 0
-    assert "`tanh/tanh.cu tanh_elements`" in tanh
-    assert tanh.split("|")[6].strip() == ""
-    assert total.endswith(" clocks")
-    assert names == ["step"] * 2  # recorded once, so that all can be built at once, and counted once
+    assert tanh.startswith("| 2 | `tanh/tanh.cu tanh_elements` |  | 1 |")
+    assert leaky_relu.startswith("| 1 | `leaky_relu/leaky_relu.cu leaky_relu` |  | 1 |")
+    assert total.startswith("3 launches, ")
+    assert len(steps) == 2  # recorded once, so that all can be compiled at once, and counted once

@@ -42,7 +42,7 @@ SANITIZED = (
 
 THREADS, STACK = 1024, 1 << 18  # of a block at most; bytes of each one's stack, where sanitizers' red zones take room
 PTX = ("-fwrapv", "-DEMULATED_PTX")  # its whole numbers wrap around, and C++'s signed ones need not
-COUNTED = ("-DEMULATED_COUNTED",)
+COUNTED = ("-DEMULATED_COUNTED", "-fno-threadsafe-statics")  # the GIL sees to that
 
 
 class Emulation(NamedTuple):
