@@ -159,8 +159,8 @@ FP32, BF16 = ("fp32_direct", "multiply-add", 0.85), ("bf16", "tensor cores", 1 /
 
 @pytest.mark.parametrize(("conv2d", "kind", "share"), [FP32, BF16])
 def test_what_multiplies_does_little_else(nvrtc, disassembler, conv2d, kind, share):
-    """Of the loop in which a product spends its time: the rest takes little of float32's, and tensor cores need not wait
-    for it."""
+    """Of the loop in which a product spends its time: the rest takes little of float32's, and tensor cores need not
+    wait for it."""
     step = [each for each in launched.launches("radford64", conv2d, 132) if launched.name(each) == NEEDIEST]
     assert step
     for function in machine_code.disassembled(step, "sm_90").values():
