@@ -1,7 +1,6 @@
 // fold.cu: the second half of conv2d_transpose, x = dT/dx, for pictures x of few channels      (minigan/ops/conv2d.py)
 //
 // Shapes  products (N,P,Q,R,S,C)  x (N,H,W,C); float32, C-contiguous; x has less than 2^31 elements
-//         compile-time constants: R, S, C and STRIDE (fold.py)
 //
 // The sums over k and over the taps, x[n,i,j,c] = sum over r, s, k of y[n,p,q,k] w[k,r,s,c], can be made in either order.
 // conv2d.cu makes them as one, in tiles of 64 channels of x: of three colours that would be 61 channels of nothing.
@@ -18,12 +17,12 @@
 #include "../launch/elements.cuh"
 
 // ---- fold -----------------------------------------------------------------------------------------------------------
-// Tap r of row p leads to row i = p STRIDE + r - padding: r is the remainder of i + padding, or some strides more, and p as
+// Tap r of row p leads to row i = p stride + r - padding: r is the remainder of i + padding, or some strides more, and p as
 // many rows less (phase.cuh).
 extern "C" __global__ void __launch_bounds__(BLOCK) fold(
     const float* __restrict__ products,  // (N,P,Q,R,S,C)
     float* __restrict__ x,               // (N,H,W,C)
-    int size, int H, int W, int P, int Q, int padding) {
+    int size, int H, int W, int C, int P, int Q, int R, int S, int stride, int padding) {
     float sum[EACH] = {};
 #pragma unroll
     for (int e = 0; e < EACH; ++e) {
@@ -31,13 +30,9 @@ extern "C" __global__ void __launch_bounds__(BLOCK) fold(
         if (at >= size) break;
         const int i = row % H + padding, j = pixel % W + padding;
         const float* const picture = products + (long long)(row / H) * P * Q * (R * S * C) + at % C;
-#pragma unroll
-        for (int u = 0; u * STRIDE < R; ++u) {
-#pragma unroll
-            for (int v = 0; v * STRIDE < S; ++v) {
-                const int r = i % STRIDE + u * STRIDE, s = j % STRIDE + v * STRIDE, p = i / STRIDE - u, q = j / STRIDE - v;
-                if (r < R && s < S && 0 <= p && p < P && 0 <= q && q < Q)
-                    sum[e] += picture[(((p * Q + q) * R + r) * S + s) * C];
+        for (int r = i % stride, p = i / stride; r < R; r += stride, --p) {
+            for (int s = j % stride, q = j / stride; s < S; s += stride, --q) {
+                if (0 <= p && p < P && 0 <= q && q < Q) sum[e] += picture[(((p * Q + q) * R + r) * S + s) * C];
             }
         }
     }

@@ -26,8 +26,8 @@ def conv2d_transpose(y, w, stride, padding, size, product):
     h, width = size
     products = product(y, in_a_row(w), 1, 0, (p, q))
     x = empty(w, (n, h, width, c))
-    constants = {"R": r, "S": s, "C": c, "STRIDE": stride}
-    SOURCE.launch("fold", *elements(x.size), products, x, x.size, h, width, p, q, padding, **constants)
+    numbers = x.size, h, width, c, p, q, r, s, stride, padding
+    SOURCE.launch("fold", *elements(x.size), products, x, *numbers)
     return x
 
 
