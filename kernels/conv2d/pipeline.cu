@@ -300,7 +300,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_transpose
 //         small: here parts are many.
 // pending  as above, of the `picture` X or Y
 // Tiles   a, b LineTile: neighbouring k of a pixel of y, neighbouring c of the pixel of x that tap (r, s) moves it to.
-constexpr int X = 1, Y = 2;
+constexpr int X = 1;  // and Y 2 (pipeline.py)
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_grad(
     const Number* __restrict__ x,        // (N,H,W,D)
@@ -349,7 +349,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         }
         return all_inside;
     };
-    const bool of_x = FLOATS && pending && picture == X, of_y = FLOATS && pending && picture == Y;
     const int lines = picture == X ? TILE_COLUMNS : TILE_ROWS, line = picture == X ? column - column0 : k - row0;
     Normaliser normaliser = {table, slope, lines, line, 0, part.last - part.first};  // a thread's channels stay the same
     const auto begin = [&] {
@@ -361,10 +360,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT) conv2d_weight_gr
         __syncthreads();
     };
     const auto landed = [&](Tiles& stage, unsigned inside_x) {
-        if (!of_x && !of_y) return;
+        if (!FLOATS || !pending) return;
         wait_copies<STAGES - 2>();
         const int landed_d = d - (STAGES - 1) * DEPTH;  // of so many tiles copies have started since
-        if (of_x) normaliser(stage.b, [&](int u) { return inside_x >> u & 1; });
+        if (picture == X) normaliser(stage.b, [&](int u) { return inside_x >> u & 1; });
         else normaliser(stage.a, [&](int u) { return landed_d + A::STEP * u < end; });
     };
     Sums sum = {};
