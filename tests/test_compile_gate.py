@@ -20,6 +20,7 @@ import pytest
 from planting import MODULES, PROGRAMS, results
 
 import kernels
+from benchmarks.launched import ARCHITECTURES, OLDER
 from kernels.conv2d import bf16, fp32, fp32_direct, pipeline, tf32, winograd, winograd_cuda
 from kernels.conv2d.plan import TILES
 from kernels.launch import Source, recording
@@ -30,8 +31,7 @@ from minigan.autograd import Tensor
 from minigan.models import PRESETS
 from minigan.train import Game
 
-ARCHITECTURES = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
-TENSOR_CORES = ARCHITECTURES[1:]  # which have those, and the copies, of tensor_cores.cuh
+TENSOR_CORES = [each for each in ARCHITECTURES if each not in OLDER]  # which have what is in tensor_cores.cuh
 OF_EACH_KIND = ("sm_80", "sm_90", "sm_120")  # sm_86 has the first's instructions, and sm_100 the second's, for us
 EMULATED = kernels.Device("emulated", "cuda", (np.float32,))  # needs no C++ compiler while launches are only recorded
 
